@@ -24,8 +24,8 @@ _GRANULARITIES: Final = ("region", "organ", "substructure", "lesion", "cell")
 _SIDES: Final[Mapping[str, Side]] = {"right": "right", "rt": "right", "left": "left", "lt": "left"}
 # Words that may stand between a side and its organ: "right upper lung", "left side of the lungs".
 _BETWEEN: Final = frozenset(
-    "and or versus vs upper lower middle mid superior inferior anterior posterior lateral medial basal apical "
-    "sided side half of the s patient whole entire lobe - /".split()
+    "and or versus vs upper lower middle mid superior inferior anterior posterior lateral medial basal "
+    "apical sided side half of the s patient whole entire lobe - /".split()
 )
 # ... and after it: "the kidney on the left", "the lung at the right side".
 _AFTER: Final = frozenset("on at in the s patient side and or".split())
@@ -237,7 +237,8 @@ def parse_ontology(data: Mapping[str, Any]) -> Ontology:
 def _parse_label(name: str, entry: Mapping[str, Any], side: Side | None) -> Label:
     if entry["granularity"] not in _GRANULARITIES:
         raise ValueError(
-            f"labels.yaml: granularity of {name!r} must be one of {_GRANULARITIES}, got {entry['granularity']!r}"
+            f"labels.yaml: granularity of {name!r} must be one of {_GRANULARITIES}, "
+            f"got {entry['granularity']!r}"
         )
     return Label(
         name,

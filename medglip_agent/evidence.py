@@ -1,0 +1,263 @@
+"""Evidence: the regions a question can rest on.
+
+Decides which phrases are looked for (the labels that fit the modality, and whatever the question names),
+asks the grounder, and orders what came back. Knows no language model. Also a command that writes the
+evidence of a VQA-RAD split, so that training and benchmarks read exactly what the agent would see:
+
+    python -m medglip_agent.evidence --data-dir DIR --split disjoint-test --out regions.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+from grounding.types import MedicalImage, Regions
+
+from grounding.ontology import Ontology
+
+if TYPE_CHECKING:
+    from llm.data.vqa_rad import VQAExample
+
+VQA_RAD_SPLITS: Final = ("official-train", "official-test", "disjoint-train", "disjoint-val", "disjoint-test")
+
+# An organ is there once; of lesions and cells the surest few say enough to a small language model.
+MAX_PER_LABEL: Final[Mapping[str, int]] = {"region": 1, "organ": 1, "substructure": 1, "lesion": 3, "cell": 3}
+
+# A picture counts as coloured when more than this part of its pixels has visibly unequal channels:
+# coloured marks and logos on grey pictures stay below it.
+_COLOUR_FRACTION: Final = 0.05
+_COLOUR_SPREAD: Final = 24
+
+
+class GroundedImageLike(Protocol):
+    """An encoded image that can be asked for phrases many times (`grounding.predictor.GroundedImage`)."""
+
+    def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
+        """Return the regions of `phrases`, boxes xyxy in pixels of the original image."""
+        ...
+
+
+class GrounderLike(Protocol):
+    """What this package needs from `grounding.Grounder`."""
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        ...
+
+    def set_image(self, image: MedicalImage) -> GroundedImageLike:
+        """Encode `image` once."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was found in an image with one question in mind.
+
+    Attributes:
+        regions: what the question mentions first, then the rest by falling score; `regions.asked` is
+            everything that was looked for. Boxes xyxy in pixels of the original image.
+        mentioned: the labels that the question names.
+    """
+
+    regions: Regions
+    mentioned: tuple[str, ...]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Every phrase that was looked for, found or not."""
+        return self.regions.asked
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The labels that the question names and that were not found."""
+        found = set(self.regions.phrases)
+        return tuple(label for label in self.mentioned if label not in found)
+
+
+class ImageEvidence:
+    """One image, encoded once; the vocabulary of its modality is grounded once, at the first question."""
+
+    def __init__(
+        self, grounder: GrounderLike, image: MedicalImage, *, box_threshold: float | None = None
+    ) -> None:
+        """Encode `image`. `box_threshold` None means the checkpoint's own."""
+        self.image = image
+        self._ontology = Ontology.load()
+        self._threshold = box_threshold
+        self._grounded = grounder.set_image(image)
+        self._extras: dict[tuple[str, ...], Regions] = {}
+
+    def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
+        """Return the regions of any phrases, in the vocabulary or not, by falling score."""
+        threshold = self._threshold if box_threshold is None else box_threshold
+        return self._grounded.ground(tuple(phrases), box_threshold=threshold).sorted()
+
+    @cached_property
+    def vocabulary(self) -> Regions:
+        """The regions of every label that fits the image's modality."""
+        labels = vocabulary_for(self.image)
+        return self.ground(labels) if labels else Regions.empty(self.image.size)
+
+    def gather(self, question: str) -> Evidence:
+        """Return the evidence for `question`; it depends on the image and the question only."""
+        mentioned = self._ontology.mentions(question, self.image.modality)
+        regions = self.vocabulary
+        if extra := tuple(label for label in mentioned if label not in regions.asked):
+            if extra not in self._extras:
+                self._extras[extra] = self.ground(extra)
+            regions = _concatenate(regions, self._extras[extra])
+        return Evidence(_select(regions, mentioned, self._ontology), mentioned)
+
+
+def gather_evidence(grounder: GrounderLike, image: MedicalImage, question: str) -> Evidence:
+    """Ground the vocabulary that fits `image`, and what `question` names beyond it.
+
+    Args:
+        grounder: a `grounding.Grounder`.
+        image: the picture; its modality, where known, chooses the vocabulary.
+        question: text; it is only searched for label names.
+    """
+    return ImageEvidence(grounder, image).gather(question)
+
+
+def vocabulary_for(image: MedicalImage) -> tuple[str, ...]:
+    """Return the labels worth looking for in `image`.
+
+    Those of its modality; where that is unknown, X-ray, CT and MR labels for a grey picture, else all.
+    """
+    ontology = Ontology.load()
+    if image.modality is not None:
+        return ontology.labels_for(image.modality)
+    return ontology.labels_for(None) if is_coloured(image.pixels) else ontology.radiology_labels()
+
+
+def is_coloured(pixels: np.ndarray) -> bool:
+    """Return whether the uint8 (H, W, 3) picture shows colour beyond small marks on it."""
+    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+    return bool((spread > _COLOUR_SPREAD).mean() > _COLOUR_FRACTION)
+
+
+def _concatenate(first: Regions, second: Regions) -> Regions:
+    masks = None
+    if first.masks is not None and second.masks is not None:
+        masks = np.concatenate([first.masks, second.masks])
+    return Regions(
+        boxes=np.concatenate([first.boxes, second.boxes]),
+        scores=np.concatenate([first.scores, second.scores]),
+        phrase_index=np.concatenate([first.phrase_index, second.phrase_index + len(first.asked)]),
+        asked=first.asked + second.asked,
+        image_size=first.image_size,
+        masks=masks,
+    )
+
+
+def _select(regions: Regions, mentioned: Sequence[str], ontology: Ontology) -> Regions:
+    """Keep the surest few of each label; what is mentioned comes first, in the question's order."""
+    phrases = regions.phrases
+    rank = {label: place for place, label in enumerate(mentioned)}
+    kept: list[int] = []
+    count: dict[str, int] = {}
+    for index in np.argsort(-regions.scores, kind="stable").tolist():
+        phrase = phrases[index]
+        count[phrase] = count.get(phrase, 0) + 1
+        if count[phrase] <= MAX_PER_LABEL[ontology.label(phrase).granularity]:
+            kept.append(index)
+    kept.sort(key=lambda index: rank.get(phrases[index], len(rank)))  # stable: scores still fall within
+    return regions[np.array(kept, dtype=np.int64)]
+
+
+# ---- the command -------------------------------------------------------------------------------------
+
+
+def write_evidence(grounder: GrounderLike, examples: Sequence[VQAExample], out: Path) -> int:
+    """Append the evidence of each example to `out` (JSON lines), each distinct image grounded once.
+
+    A line is {"qid", "grounder", "mentioned", "regions"}. Examples already in `out` are skipped, a last
+    line cut short by an interruption is dropped.
+
+    Returns:
+        The number of lines written now.
+
+    Raises:
+        ValueError: `out` was written with another grounder.
+    """
+    from tqdm import tqdm
+
+    done = _resume(out, grounder.name)
+    by_image: dict[Path, list[VQAExample]] = {}
+    for example in examples:
+        if example.qid not in done:
+            by_image.setdefault(example.image_path, []).append(example)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with out.open("a", encoding="utf-8") as file:
+        for path, group in tqdm(by_image.items(), desc="images", unit="image"):
+            evidence_of = ImageEvidence(grounder, MedicalImage.open(path))
+            for line in _lines(evidence_of, group, grounder.name):
+                file.write(line + "\n")
+                written += 1
+            file.flush()
+    return written
+
+
+def _lines(evidence_of: ImageEvidence, examples: Sequence[VQAExample], grounder: str) -> Iterator[str]:
+    for example in examples:
+        evidence = evidence_of.gather(example.question)
+        line = {
+            "qid": example.qid,
+            "grounder": grounder,
+            "mentioned": list(evidence.mentioned),
+            "regions": evidence.regions.to_dict(),
+        }
+        yield json.dumps(line)
+
+
+def _resume(out: Path, grounder: str) -> set[str]:
+    """Return the question ids in `out`, dropping a last line that was cut short."""
+    if not out.exists():
+        return set()
+    text = out.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    for line in lines:
+        if line["grounder"] != grounder:
+            raise ValueError(
+                f"{out} holds regions of grounder {line['grounder']!r}, got {grounder!r}: "
+                "choose another --out or delete the file"
+            )
+    if whole != text:
+        out.write_text(whole, encoding="utf-8")
+    return {line["qid"] for line in lines}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the evidence of one VQA-RAD split."""
+    parser = argparse.ArgumentParser(prog="python -m medglip_agent.evidence", description=main.__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True, help="data folder that holds vqa/vqa_rad")
+    parser.add_argument("--split", required=True, choices=VQA_RAD_SPLITS)
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines; continued when it exists")
+    parser.add_argument("--grounder", default="nano", help="checkpoint name or folder (default: nano)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    args = parser.parse_args(argv)
+
+    from grounding.predictor import Grounder
+
+    from llm.data.vqa_rad import read_vqa_rad
+
+    examples = read_vqa_rad(args.data_dir / "vqa" / "vqa_rad", args.split)
+    grounder = Grounder.from_pretrained(args.grounder, device=args.device)
+    written = write_evidence(grounder, examples, args.out)
+    print(f"{args.out}: {written} questions written, {len(examples) - written} were there")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
