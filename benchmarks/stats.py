@@ -1,0 +1,115 @@
+"""Uncertainty of benchmark figures: intervals that respect that questions about one image are not independent.
+
+Numpy only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997, ch. 3.8
+and 5.3; exact McNemar test, McNemar 1947.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+N_BOOTSTRAP = 5000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its percentile bootstrap interval; `n` observations in `n_clusters` clusters."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    n_clusters: int
+
+    def __str__(self) -> str:
+        """Such as `.530 [.480, .581]`."""
+        mean, low, high = (f"{v:.3f}".replace("0.", ".", 1) for v in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Discordant pairs of two systems and the exact two-sided p-value of their being even."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def clustered_interval(
+    scores: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `scores` with a bootstrap interval that draws whole clusters with replacement.
+
+    Args:
+        scores: one value an observation.
+        clusters: the cluster (image, patient) of each observation.
+        level: coverage, in (0, 1).
+        n_bootstrap: resamples.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: no scores, or lengths differ.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size == 0 or values.size != len(clusters):
+        raise ValueError(
+            f"expected one cluster a score and at least one, got {values.size} scores and {len(clusters)} clusters"
+        )
+    index_of = {c: k for k, c in enumerate(dict.fromkeys(clusters))}  # first seen first: independent of hashing
+    index = np.array([index_of[c] for c in clusters])
+    sums = np.bincount(index, weights=values, minlength=len(index_of))
+    counts = np.bincount(index, minlength=len(index_of)).astype(np.float64)
+    n_clusters = len(index_of)
+    draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap)
+    means = (draws @ sums) / (draws @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high), values.size, n_clusters)
+
+
+def paired_interval(
+    scores_a: Sequence[float],
+    scores_b: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `scores_a - scores_b` on the same observations, with its clustered bootstrap interval.
+
+    Raises:
+        ValueError: lengths differ, or no scores.
+    """
+    if len(scores_a) != len(scores_b):
+        raise ValueError(
+            f"expected paired scores, got {len(scores_a)} and {len(scores_b)}; match them by question first"
+        )
+    difference = np.subtract(scores_a, scores_b)
+    return clustered_interval(
+        difference.tolist(), clusters, level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
+
+
+def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> McNemar:
+    """Exact two-sided McNemar test: discordant pairs are fair coin flips where the systems are equal.
+
+    It treats questions as independent, unlike `paired_interval`: read the two together.
+
+    Raises:
+        ValueError: lengths differ.
+    """
+    only_a = sum(a and not b for a, b in zip(correct_a, correct_b, strict=True))
+    only_b = sum(b and not a for a, b in zip(correct_a, correct_b, strict=True))
+    n = only_a + only_b
+    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
+    return McNemar(only_a, only_b, min(1.0, 2 * tail / 2**n))

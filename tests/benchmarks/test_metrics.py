@@ -1,0 +1,133 @@
+"""Golden vectors of the VQA protocols, worked out by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+import benchmarks.metrics
+from benchmarks.metrics.aggregate import by_answer_type
+from benchmarks.metrics.normalize import answer_tokens, normalize_answer
+from benchmarks.metrics.vqa_exact import VqaExact, exact_score
+from benchmarks.metrics.vqa_llava_med import VqaLlavaMed, llava_med_score
+from benchmarks.metrics.vqa_token_f1 import VqaTokenF1, token_f1_score
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The left lung.", "left lung"),
+        ("YES", "yes"),
+        ("yep", "yes"),
+        ("N", "no"),
+        ("not sure.", "not sure"),
+        ("X-Ray", "xray"),
+        ("chest x ray", "chest xray"),
+        ("Plain film x-rays", "plain film xray"),
+        ("one", "1"),
+        ("Twelve ribs", "12 ribs"),
+        ("3.4 cm", "3.4 cm"),
+        ("12.", "12"),
+        ("5%", "5"),
+        ("patient's left", "patients left"),
+        ("ring-enhancing  lesion", "ring enhancing lesion"),
+        ("T2/FLAIR", "t2 flair"),
+        ("a", ""),
+        (" ?! ", ""),
+        ("none", "none"),  # not an alias of no: it may answer "how many"
+        ("no fracture", "no fracture"),  # an alias is the whole answer only
+        ("６ cm", "6 cm"),
+        ("under_score", "under score"),
+    ],
+)
+def test_normal_form(text, normal):
+    assert normalize_answer(text) == normal
+
+
+def test_articles_are_words_not_letters():
+    assert answer_tokens("an anterior area, the theta") == ["anterior", "area", "theta"]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "score"),
+    [
+        ("Yes.", "yes", 1),
+        ("yes it is", "yes", 0),
+        ("the X ray", "x-ray", 1),
+        ("one", "1", 1),
+        ("abnormal findings", "no", 0),
+        ("left", "left", 1),
+        ("", "", 0),
+        ("", "no", 0),
+    ],
+)
+def test_exact(prediction, reference, score):
+    assert exact_score(prediction, reference, "OPEN") == score
+    assert exact_score(prediction, reference, "CLOSED") == score
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "score"),
+    [
+        ("right frontal lobe", "right frontal lobe", 1),
+        ("right lobe", "the right frontal lobe", 0.8),  # precision 1, recall 2/3
+        ("lung lung", "lung", 2 / 3),  # precision 1/2, recall 1
+        ("liver", "spleen", 0),
+        ("", "spleen", 0),
+    ],
+)
+def test_token_f1(prediction, reference, score):
+    assert token_f1_score(prediction, reference, "OPEN") == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "answer_type", "score"),
+    [
+        ("abnormal findings", "no", "CLOSED", 1),  # the protocol's known fault
+        ("left", "left", "CLOSED", 0),  # and the other one
+        ("yes, there is", "yes", "CLOSED", 1),
+        ("yes", "no", "CLOSED", 0),
+        ("in the right frontal lobe", "right lobe", "OPEN", 1),
+        ("right", "right frontal lobe", "OPEN", 1 / 3),
+        ("right right", "right lobe", "OPEN", 2 / 3),  # the script counts the prediction's repetitions
+        ("", "lobe", "OPEN", 0),
+    ],
+)
+def test_llava_med(prediction, reference, answer_type, score):
+    assert llava_med_score(prediction, reference, answer_type) == pytest.approx(score)
+
+
+CASE = {
+    "predictions": ["yes", "Yes", "left lung", "right"],
+    "references": ["no", "yes", "the left lung", "right lung"],
+    "answer_types": ["CLOSED", "CLOSED", "OPEN", "OPEN"],
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (VqaExact, {"open": 0.5, "closed": 0.5, "overall": 0.5}),
+        (VqaTokenF1, {"open": (1 + 2 / 3) / 2, "closed": 0.5, "overall": (1 + 1 + 2 / 3) / 4}),
+        (VqaLlavaMed, {"open": 0.75, "closed": 0.5, "overall": 0.625}),
+    ],
+)
+def test_metric_objects_aggregate(metric, expected):
+    assert metric(keep_in_memory=True).compute(**CASE) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["vqa_exact", "vqa_token_f1", "vqa_llava_med"])
+def test_metric_files_load_by_path_offline(name, tmp_path, monkeypatch):
+    evaluate = pytest.importorskip("evaluate")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = Path(benchmarks.metrics.__file__).parent / f"{name}.py"
+    metric = evaluate.load(str(path), cache_dir=str(tmp_path), keep_in_memory=True)
+    assert metric.compute(**CASE)["closed"] == 0.5
+
+
+def test_an_absent_kind_is_nan_and_an_unknown_one_is_refused():
+    result = by_answer_type(exact_score, ["yes"], ["yes"], ["CLOSED"])
+    assert math.isnan(result["open"])
+    assert (result["closed"], result["overall"]) == (1, 1)
+    with pytest.raises(ValueError, match="OPEN or CLOSED"):
+        by_answer_type(exact_score, ["yes"], ["yes"], ["closed"])
