@@ -29,6 +29,7 @@ _BETWEEN: Final = frozenset(
 )
 # ... and after it: "the kidney on the left", "the lung at the right side".
 _AFTER: Final = frozenset("on at in the s patient side and or".split())
+_ARTICLES: Final = frozenset(("a", "an", "the", "all", "both", "any"))
 _TOKEN: Final = re.compile(r"[^\W_]+|[^\w\s]")
 
 
@@ -151,6 +152,18 @@ class Ontology:
             found.extend(self._resolve(term, tokens, last_end, position, end, modality))
             position = last_end = end
         return tuple(dict.fromkeys(found))
+
+    def resolve(self, phrase: str, modality: str | None = None) -> tuple[str, ...]:
+        """Return the labels that `phrase` as a whole stands for: "the lungs" gives both lungs.
+
+        A phrase that says more than a label ("opacity in the left lung") gives none.
+        """
+        tokens = [token for token in _tokens(phrase) if token not in _ARTICLES]
+        rest = [token for token in tokens if token not in _SIDES]
+        term, length = self._match(rest, 0)
+        if term is None or length != len(rest):
+            return ()
+        return self.mentions(phrase, modality)
 
     def _match(self, tokens: Sequence[str], position: int) -> tuple[_Term | None, int]:
         for length in range(min(self._longest, len(tokens) - position), 0, -1):

@@ -73,6 +73,14 @@ def test_every_name_and_synonym_is_understood(ontology: Ontology) -> None:
             assert ontology.mentions(f"the {synonym}.") == (name,)
 
 
+def test_resolve_takes_whole_phrases_only(ontology: Ontology) -> None:
+    assert ontology.resolve("the lungs") == LUNGS
+    assert ontology.resolve("Left Kidney") == ("left kidney",)
+    assert ontology.resolve("opacity in the left lung") == ()
+    assert ontology.resolve("caudate nucleus") == ()
+    assert ontology.resolve("") == ()
+
+
 def test_labels_by_modality(ontology: Ontology) -> None:
     assert ontology.labels_for("CR") == (*LUNGS, "bone fracture")
     assert ontology.labels_for("ES") == ("polyp",)

@@ -1,0 +1,94 @@
+"""How answers are worded: citations, abstentions, confidence. Rules only, no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from grounding.types import MedicalImage, Regions
+from llm.types import Answer, Report, SpatialPrompt, Step
+
+from .citations import choose_citations, cite, cited_regions, contradiction, strip_citations
+from .describe import describe_region, sentence_case
+from .report import report_text
+from .trace import Trace
+
+MAX_NEW_TOKENS: Final = 32
+UNGROUNDED: Final = "No region supports this answer."
+
+_DESCRIBED_PER_LABEL: Final = 3
+
+
+def combine_confidence(generation: float, scores: Sequence[float]) -> float:
+    """Return the confidence of a generated answer, in [0, 1]; uncalibrated: it ranks, it is no probability.
+
+    sqrt(g * s): the geometric mean of g, the generation's confidence (geometric mean token probability), and
+    s, the mean score of the cited regions; g alone where nothing is cited.
+    """
+    if not scores:
+        return generation
+    return math.sqrt(generation * math.fsum(scores) / len(scores))
+
+
+def abstain(reason: str, regions: Regions, steps: Sequence[Step]) -> Answer:
+    """Return an answer that says why there is none."""
+    return Answer(f"I cannot answer this. {reason}", regions, None, True, tuple(steps), reason)
+
+
+def cited_answer(
+    prompt: SpatialPrompt, text: str, confidence: float | None, missing: Sequence[str], trace: Trace
+) -> Answer:
+    """Return the language model's `text` with the citations that support it.
+
+    Args:
+        prompt: what the model was given; its regions are the ones that can be cited.
+        text: the model's reply; its own [Rn] marks are dropped.
+        confidence: of the generation, None where unknown.
+        missing: labels that the question rests on and that were not found; they are said.
+        trace: gets a step that tells what was cited, and what the model got wrong.
+    """
+    regions = prompt.regions if prompt.regions is not None else Regions.empty(prompt.image.size)
+    words = strip_citations(text)
+    if not words:
+        return abstain("The language model gave no answer.", regions, trace.steps)
+    with trace.step("citation", {"answer": words}) as step:
+        cited = choose_citations(prompt.text, words, regions, prompt.image.modality)
+        invented = [i for i in cited_regions(text) if not 0 <= i < len(regions)]
+        step.outcome = cite(cited) or UNGROUNDED
+        if invented:
+            step.outcome += f"; the language model cited regions that do not exist: {cite(invented)}"
+    reasons = [] if cited else [UNGROUNDED]
+    if conflict := contradiction(prompt.text, words, regions, cited):
+        reasons.append(conflict)
+    if missing:
+        reasons.append(f"Looked for and not found: {', '.join(missing)}.")
+    reason = " ".join(reasons)
+    sentence = f"{words.rstrip('.')} {cite(cited)}".strip() + "."
+    scores = [float(regions.scores[i]) for i in cited]
+    combined = None if confidence is None else combine_confidence(confidence, scores)
+    return Answer(f"{sentence} {reason}".strip(), regions, combined, False, trace.steps, reason)
+
+
+def answer_from_regions(image: MedicalImage, regions: Regions, steps: Sequence[Step]) -> Answer:
+    """Return the answer to "show me ...": one sentence a region, or a count where there are many.
+
+    Its confidence is the mean score of the regions.
+    """
+    sentences: list[str] = []
+    for phrase in regions.asked:
+        members = [region for region in regions if region.phrase == phrase]
+        if len(members) > _DESCRIBED_PER_LABEL:
+            first = cite(region.index for region in members[:_DESCRIBED_PER_LABEL])
+            sentences.append(f"{sentence_case(phrase)}: {len(members)} regions {first} ...")
+        else:
+            sentences += [f"{describe_region(r, image).rstrip('.')} {cite([r.index])}." for r in members]
+    reason = f"Looked for and not found: {', '.join(regions.missing)}." if regions.missing else ""
+    text = " ".join([*sentences, reason]).strip()
+    confidence = float(regions.scores.mean()) if len(regions) else None
+    return Answer(text, regions, confidence, False, tuple(steps), reason)
+
+
+def report_answer(report: Report, steps: Sequence[Step]) -> Answer:
+    """Return a report as the answer to a question that asked for one."""
+    return Answer(report_text(report), report.regions, None, False, tuple(steps))

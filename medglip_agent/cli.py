@@ -1,0 +1,241 @@
+"""The command line: `medglip ask | ground | report | fetch | doctor`.
+
+Owns arguments, messages and exit codes (0 done, 2 a mistake in the call or the input). Heavy imports happen
+only once a command runs, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from . import NOTICE
+
+if TYPE_CHECKING:
+    from grounding.types import MedicalImage, Regions, Window
+
+    from .agent import MedGLIPAgent
+
+BASE_WEIGHTS: Final = ("minilm-l6", "efficientnet-lite0", "smollm2-135m-instruct")
+
+
+class UsageError(Exception):
+    """A mistake in the call: told in one line, exit code 2."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return command(args)
+    except KeyboardInterrupt:
+        print("medglip: interrupted", file=sys.stderr)
+        return 130
+    except (UsageError, OSError, ValueError) as error:
+        if args.debug:
+            raise
+        print(f"medglip: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medglip",
+        description="Ask a medical image a question; the answer points at its evidence.",
+        epilog=NOTICE,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    ask = commands.add_parser("ask", help="answer a question about an image", epilog=NOTICE)
+    ask.add_argument("image", type=Path)
+    ask.add_argument("question")
+    _add_model_options(ask)
+    ask.set_defaults(run=_ask)
+
+    ground = commands.add_parser("ground", help="find structures in an image", epilog=NOTICE)
+    ground.add_argument("image", type=Path)
+    ground.add_argument("phrases", nargs="+", metavar="PHRASE")
+    _add_model_options(ground, vlm=False)
+    ground.set_defaults(run=_ground)
+
+    report = commands.add_parser("report", help="describe an image", epilog=NOTICE)
+    report.add_argument("image", type=Path)
+    _add_model_options(report)
+    report.set_defaults(run=_report)
+
+    fetch = commands.add_parser("fetch", help="download the base weights into the cache")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(BASE_WEIGHTS)}")
+    fetch.set_defaults(run=_fetch)
+
+    doctor = commands.add_parser("doctor", help="check this installation and say what to do")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="write the picture with its regions")
+    parser.add_argument("--frame", type=int, default=0, help="frame, slice or page, from 0 (default: 0)")
+    parser.add_argument("--window", metavar="CENTER,WIDTH", help="grey window, e.g. 40,400 for CT")
+    parser.add_argument("--modality", help="DICOM code such as CR, CT, MR, US, ES, OP (default: the file's)")
+    parser.add_argument(
+        "--box-threshold", type=float, metavar="SCORE", help="0 to 1 (default: the grounder's)"
+    )
+    parser.add_argument("--grounder", default="nano", help="name or folder (default: nano)")
+    if vlm:
+        parser.add_argument("--trace", type=Path, metavar="JSONL", help="append the steps to this file")
+        parser.add_argument("--vlm", default="nano", help="name or folder (default: nano)")
+    else:
+        parser.set_defaults(vlm=None)  # nothing is generated: spare the memory and the seconds
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+
+
+def _ask(args: argparse.Namespace) -> int:
+    from .citations import cited_regions
+    from .exports import answer_to_dict
+
+    image, agent = _open(args)
+    answer = agent.ask(image, args.question)
+    cited = cited_regions(answer.text)
+    if args.json:
+        _print_json(answer_to_dict(answer, image, args.question, agent.models))
+    else:
+        print(answer.text)
+        if answer.confidence is not None:
+            print(f"confidence {answer.confidence:.2f} (uncalibrated)")
+        _print_regions(answer.regions[list(cited)] if cited else None, cited)
+        print(NOTICE)
+    _save_trace(args, answer.steps)
+    _save_picture(args, agent, image, answer.regions, cited)
+    return 0
+
+
+def _ground(args: argparse.Namespace) -> int:
+    from .exports import grounding_to_dict
+
+    if not any(phrase.strip() for phrase in args.phrases):
+        raise UsageError("expected at least one phrase such as 'left lung', got none")
+    image, agent = _open(args)
+    regions = agent.ground(image, args.phrases)
+    if args.json:
+        _print_json(grounding_to_dict(regions, image, agent.models))
+    else:
+        _print_regions(regions, range(len(regions)))
+        if regions.missing:
+            print(f"not found: {', '.join(regions.missing)}")
+        print(NOTICE)
+    _save_picture(args, agent, image, regions, None)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from .exports import report_to_dict
+    from .report import report_text
+
+    image, agent = _open(args)
+    report = agent.report(image)
+    if args.json:
+        _print_json(report_to_dict(report, image, agent.models))
+    else:
+        print(report_text(report))
+    _save_trace(args, report.steps)
+    _save_picture(args, agent, image, report.regions, None)
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from grounding.base_weights import fetch
+
+    for name in args.names or BASE_WEIGHTS:
+        print(f"{name}: {fetch(name)}")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from .doctor import main as doctor
+
+    return doctor([])
+
+
+def _open(args: argparse.Namespace) -> tuple[MedicalImage, MedGLIPAgent]:
+    """Read the image first: a wrong file should fail before any model loads."""
+    from grounding.types import MedicalImage
+
+    threshold = args.box_threshold
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise UsageError(f"--box-threshold must lie in [0, 1], got {threshold}")
+    if args.out is not None and args.out.suffix.lower() != ".png":
+        raise UsageError(f"--out must end in .png, got {args.out.name!r}")
+    window = None if args.window is None else parse_window(args.window)
+    modality = None if args.modality is None else args.modality.upper()
+    image = MedicalImage.open(args.image, frame=args.frame, window=window, modality=modality)
+
+    from .agent import MedGLIPAgent
+
+    agent = MedGLIPAgent.from_pretrained(
+        args.grounder, args.vlm, args.device, box_threshold=threshold, on_progress=_say
+    )
+    return image, agent
+
+
+def parse_window(text: str) -> Window:
+    """Return the window that "CENTER,WIDTH" names, e.g. "40,400".
+
+    Raises:
+        UsageError: `text` is not two numbers.
+    """
+    from grounding.types import Window
+
+    try:
+        center, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--window must be CENTER,WIDTH such as 40,400, got {text!r}") from None
+    return Window(center, width)
+
+
+def _say(message: str) -> None:
+    print(f"medglip: {message}", file=sys.stderr, flush=True)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _print_regions(regions: Regions | None, ids: Sequence[int]) -> None:
+    if regions is None:
+        return
+    for region, number in zip(regions, ids, strict=True):
+        box = ", ".join(f"{float(value):.0f}" for value in region.box)
+        print(f"[R{number + 1}] {region.phrase}  score {region.score:.2f}  box ({box}) px")
+
+
+def _save_trace(args: argparse.Namespace, steps: Any) -> None:
+    if args.trace is not None:
+        from .trace import append_trace
+
+        append_trace(args.trace, steps)
+
+
+def _save_picture(
+    args: argparse.Namespace,
+    agent: MedGLIPAgent,
+    image: MedicalImage,
+    regions: Regions,
+    cited: Sequence[int] | None,
+) -> None:
+    """Write --out: the cited regions, or all of them where none is cited."""
+    if args.out is not None:
+        from .exports import save_annotated
+
+        save_annotated(args.out, image, regions, agent.models, only=cited or None)
+        _say(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
