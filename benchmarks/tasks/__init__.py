@@ -1,0 +1,1 @@
+"""Tasks: one file of about 60 lines a benchmark, behind the protocol of `base`."""

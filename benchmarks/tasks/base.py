@@ -1,0 +1,55 @@
+"""What the runner and the tables need from a benchmark: samples, scores, and what a model must not have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item to answer.
+
+    Attributes:
+        sample_id: unique in the task.
+        image_path: the image file.
+        prompt: what the model is asked.
+        reference: the true answer.
+        cluster: what intervals draw as a whole: the image, or the patient where known.
+        groups: breakdowns, name -> values; a sample counts in each of its values ({"organ": ("CHEST",)}).
+        stratum: shuffled regions come from another image of the same stratum, so that the control changes where the
+            boxes are rather than which body part they speak of.
+    """
+
+    sample_id: str
+    image_path: Path
+    prompt: str
+    reference: str
+    cluster: str
+    groups: Mapping[str, tuple[str, ...]]
+    stratum: str = ""
+
+
+class Task(Protocol):
+    """A benchmark. Scores are in [0, 1], higher is better."""
+
+    name: str
+    split: str
+    headline: str
+    """Name of the protocol whose figures lead; the first key of `scores`."""
+    forbidden_training: frozenset[str]
+    """Values of a checkpoint's `trained_on` that this split must not be evaluated with."""
+
+    def samples(self) -> Sequence[Sample]:
+        """The samples to answer, in a fixed order."""
+        ...
+
+    def train_samples(self) -> Sequence[Sample]:
+        """This split's own training part, for baselines only."""
+        ...
+
+    def scores(self, prediction: str, sample: Sample) -> dict[str, float]:
+        """Score one prediction by every protocol, the headline first."""
+        ...
