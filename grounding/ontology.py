@@ -27,6 +27,8 @@ _BETWEEN: Final = frozenset(
     "and or versus vs upper lower middle mid superior inferior anterior posterior lateral medial basal "
     "apical sided side half of the s patient whole entire lobe - /".split()
 )
+# ... and between two sides: "right and left lung", but not "right of the left kidney";
+_LINKS: Final = frozenset("and or versus vs sided - /".split())
 # ... and after it: "the kidney on the left", "the lung at the right side".
 _AFTER: Final = frozenset("on at in the s patient side and or".split())
 _ARTICLES: Final = frozenset(("a", "an", "the", "all", "both", "any"))
@@ -190,7 +192,7 @@ def _sides_around(tokens: Sequence[str], floor: int, start: int, end: int) -> Co
     for index in range(start - 1, floor - 1, -1):
         if tokens[index] in _SIDES:
             sides.add(_SIDES[tokens[index]])
-        elif tokens[index] not in _BETWEEN:
+        elif tokens[index] not in (_LINKS if sides else _BETWEEN):
             break
     if sides or end >= len(tokens) or tokens[end] not in _AFTER - {"and", "or"}:
         return sides

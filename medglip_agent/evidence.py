@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
-from grounding.types import MedicalImage, Regions
 
 from grounding.ontology import Ontology
+from grounding.types import MedicalImage, Regions
 
 if TYPE_CHECKING:
     from llm.data.vqa_rad import VQAExample
@@ -194,14 +194,16 @@ def write_evidence(grounder: GrounderLike, examples: Sequence[VQAExample], out: 
     done = _resume(out, grounder.name)
     by_image: dict[Path, list[VQAExample]] = {}
     for example in examples:
-        if example.qid not in done:
-            by_image.setdefault(example.image_path, []).append(example)
+        by_image.setdefault(example.image_path, []).append(example)
     out.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with out.open("a", encoding="utf-8") as file:
         for path, group in tqdm(by_image.items(), desc="images", unit="image"):
+            todo = [example for example in group if example.qid not in done]
+            if not todo:
+                continue
             evidence_of = ImageEvidence(grounder, MedicalImage.open(path))
-            for line in _lines(evidence_of, group, grounder.name):
+            for line in _lines(evidence_of, todo, grounder.name):
                 file.write(line + "\n")
                 written += 1
             file.flush()

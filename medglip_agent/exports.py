@@ -113,9 +113,9 @@ def save_annotated(
         raise ValueError(f"the annotated picture is a PNG: expected a name ending in .png, got {path.name!r}")
     picture = draw_regions(image, regions, min_score=min_score, only=only)
     lines = [NOTICE, _models_line(models)]
-    size = max(10.0, picture.width / 45)
+    size = max(10, round(picture.width / 45))
     longest = max(ImageFont.load_default(size=size).getlength(line) for line in lines)
-    size = max(6.0, size * min(1.0, (picture.width - 8) / longest))
+    size = max(6, int(size * min(1.0, (picture.width - 8) / longest)))
     font = ImageFont.load_default(size=size)
     line_height = round(size * 1.4)
     page = Image.new("RGB", (picture.width, picture.height + line_height * len(lines) + 6), (20, 20, 20))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from grounding.ontology import Ontology
 from grounding.types import GroundedRegion, MedicalImage, Regions
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
 Colour = tuple[int, int, int]
 
@@ -30,6 +31,9 @@ PALETTE: Final[tuple[Colour, ...]] = (
 )
 
 _ENLARGE_BELOW: Final = 320  # pixels of the shorter side; smaller pictures are enlarged by a whole factor
+_CROWD: Final = 4  # more regions of one label than this get short marks
+_PAD: Final = 2  # pixels round a label's text
+_COST_OF_DISTANCE: Final = 0.25  # a label height away from the box, against 1 for a label full of boxes
 _Rect = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the drawn picture
 
 
@@ -68,15 +72,22 @@ def draw_regions(
     scale = max(1, -(-_ENLARGE_BELOW // min(image.size)))
     picture = Image.fromarray(image.pixels).resize((image.width * scale, image.height * scale))
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(11, round(min(picture.size) / 32)))
+    font = ImageFont.load_default(size=max(11, round(min(picture.size) / 38)))
     line = max(2, round(min(picture.size) / 250))
     chosen = [r for r in regions if r.score >= min_score and (only is None or r.index in only)]
     boxes = {r.index: _box(r, scale, picture.size) for r in chosen}
     for region in sorted(chosen, key=lambda r: r.score):  # the surest on top
         draw.rectangle(boxes[region.index], outline=colour_of(region.phrase), width=line)
     taken: list[_Rect] = []
-    for region in sorted(chosen, key=lambda r: -r.score):  # the surest first chooses its label's place
-        _draw_label(draw, font, region, boxes[region.index], taken)
+    for index, text in _captions(chosen).items():
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        label = (round(right - left) + 2 * _PAD, round(bottom - top) + 2 * _PAD)
+        place = _free_place(boxes[index], label, picture.size, taken, list(boxes.values()))
+        taken.append(place)
+        colour = colour_of(regions.phrases[index])
+        draw.rectangle(place, fill=colour)
+        corner = (place[0] + _PAD - left, place[1] + _PAD - top)
+        draw.text(corner, text, font=font, fill=_ink(colour))
     return picture
 
 
@@ -88,37 +99,40 @@ def _box(region: GroundedRegion, scale: int, size: tuple[int, int]) -> _Rect:
     return x1, y1, min(max(x2 - 1, x1), width - 1), min(max(y2 - 1, y1), height - 1)
 
 
-def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    region: GroundedRegion,
-    box: _Rect,
-    taken: list[_Rect],
-) -> None:
-    text = f"[R{region.index + 1}] {region.phrase} {region.score:.2f}"
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    pad = 2
-    size = (round(right - left) + 2 * pad, round(bottom - top) + 2 * pad)
-    place = _free_place(box, size, draw.im.size, taken)
-    taken.append(place)
-    colour = colour_of(region.phrase)
-    draw.rectangle(place, fill=colour)
-    draw.text((place[0] + pad - left, place[1] + pad - top), text, font=font, fill=_ink(colour))
+def _captions(chosen: Sequence[GroundedRegion]) -> dict[int, str]:
+    """Return index -> text, the surest first; a crowd is named once, its others are told by their colour."""
+    crowds = {phrase for phrase, count in Counter(r.phrase for r in chosen).items() if count > _CROWD}
+    captions: dict[int, str] = {}
+    named: set[str] = set()
+    for region in sorted(chosen, key=lambda r: -r.score):
+        mark = f"[R{region.index + 1}]"
+        short = region.phrase in crowds and region.phrase in named
+        captions[region.index] = mark if short else f"{mark} {region.phrase} {region.score:.2f}"
+        named.add(region.phrase)
+    return captions
 
 
-def _free_place(box: _Rect, label: tuple[int, int], size: tuple[int, int], taken: list[_Rect]) -> _Rect:
-    """Return where the label goes: at a corner of its box, inside the picture, clear of other labels."""
+def _free_place(
+    box: _Rect, label: tuple[int, int], size: tuple[int, int], taken: Sequence[_Rect], boxes: Sequence[_Rect]
+) -> _Rect:
+    """Return where the label goes: inside the picture, clear of other labels, near, covering few boxes.
+
+    The places are the corners of its own box, then further down and up along the box's left edge.
+    """
     x1, y1, x2, y2 = box
     width, height = label
-    corners = [(x1, y1 - height), (x1, y2 + 1), (x1, y1), (x2 - width, y1 - height), (x2 - width, y2 + 1)]
-    corners += [(x1, y2 - height), (x2 - width, y1), (x2 - width, y2 - height)]
-    steps = [(x1, y) for y in range(y1, size[1], height + 1)] + [(x1, y) for y in range(0, y1, height + 1)]
-    candidates = [_inside(corner, label, size) for corner in corners + steps]
-    inside = [place for place, exact in zip(candidates, corners + steps, strict=True) if place[:2] == exact]
-    for place in inside + candidates:
-        if not any(_overlap(place, other) for other in taken):
-            return place
-    return candidates[0]
+    corners = [(x1, y1 - height), (x1, y2 + 1), (x2 - width, y1 - height), (x2 - width, y2 + 1)]
+    corners += [(x1, y1), (x1, y2 - height), (x2 - width, y1), (x2 - width, y2 - height)]
+    down = [(x1, y) for y in range(y2 + height + 2, size[1], height + 1)]
+    up = [(x1, y) for y in range(y1 - 2 * height - 1, 0, -height - 1)]
+    places = [_inside(corner, label, size) for corner in corners + down + up]
+
+    def cost(place: _Rect) -> tuple[int, float]:
+        covered = sum(_shared(place, other) for other in boxes) / (width * height)
+        away = max(0, place[1] - y2 - 1, y1 - place[3]) / height
+        return sum(_shared(place, other) for other in taken), covered + _COST_OF_DISTANCE * away
+
+    return min(places, key=cost)
 
 
 def _inside(corner: tuple[int, int], label: tuple[int, int], size: tuple[int, int]) -> _Rect:
@@ -127,8 +141,11 @@ def _inside(corner: tuple[int, int], label: tuple[int, int], size: tuple[int, in
     return x, y, x + label[0], y + label[1]
 
 
-def _overlap(a: _Rect, b: _Rect) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+def _shared(a: _Rect, b: _Rect) -> int:
+    """Return the area that two rectangles share, in pixels."""
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    return max(0, width) * max(0, height)
 
 
 def _ink(background: Colour) -> Colour:

@@ -31,6 +31,8 @@ def ontology() -> Ontology:
         ("left-sided lung", ("left lung",)),
         ("Is the lesion in the right or left lung?", LUNGS),
         ("the kidney on the left", ("left kidney",)),
+        ("Is the liver right of the left kidney?", ("liver", "left kidney")),
+        ("left versus right-sided lung", LUNGS),
         ("Is the kidney left of the aorta?", (*KIDNEYS, "aorta")),
         ("Are both kidneys present?", KIDNEYS),
         ("right kidney, left adrenal gland", ("right kidney", "left adrenal gland")),

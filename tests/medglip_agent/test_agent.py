@@ -152,7 +152,8 @@ def test_ground_expands_known_spellings(agent: MedGLIPAgent, chest: MedicalImage
 def test_the_threshold_reaches_the_grounder(grounder: Any, vlm: Any, chest: MedicalImage) -> None:
     strict = MedGLIPAgent(grounder, vlm, box_threshold=0.8)
     assert strict.ground(chest, ["lungs"]).phrases == ("right lung",)
-    assert strict.ask(chest, "Which lung is more opaque?").text == f"left. {UNGROUNDED}"
+    answer = strict.ask(chest, "Which lung is more opaque?")
+    assert answer.text == f"left. {UNGROUNDED} Looked for and not found: left lung."
     assert len(strict.ground(chest, ["lungs"], box_threshold=0.0)) == 2
 
 

@@ -1,0 +1,114 @@
+"""The command line: text, JSON, picture, trace; one-line errors with exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grounding.types import MedicalImage
+from medglip_agent import NOTICE, cli
+from medglip_agent.agent import MedGLIPAgent
+
+ASK = ("ask", "chest.png", "Which lung is more opaque?")
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch, agent: MedGLIPAgent, chest: MedicalImage) -> list[Any]:
+    """Stands in for the image file and the checkpoints; lists how both were asked for."""
+    calls: list[Any] = []
+
+    def read(path: Path, *, frame: int, window: Any, modality: str | None) -> MedicalImage:
+        calls.append((path.name, frame, window, modality))
+        if path.name == "bad.png":
+            raise ValueError("bad.png is not an image:\nsave it as PNG")
+        return chest
+
+    def load(grounder: str, vlm: str | None, device: str, **options: Any) -> MedGLIPAgent:
+        calls.append((grounder, vlm, device, options["box_threshold"]))
+        options["on_progress"]("loading ...")
+        return agent
+
+    monkeypatch.setattr(MedicalImage, "open", staticmethod(read))
+    monkeypatch.setattr(MedGLIPAgent, "from_pretrained", staticmethod(load))
+    return calls
+
+
+def test_ask(capsys: pytest.CaptureFixture[str], loaded: list[Any]) -> None:
+    assert cli.main([*ASK, "--frame", "2", "--window", "40,400", "--modality", "ct"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "left [R2].",
+        "confidence 0.56 (uncalibrated)",
+        "[R2] left lung  score 0.49  box (110, 20, 190, 180) px",
+        NOTICE,
+    ]
+    assert err == "medglip: loading ...\n"
+    (name, frame, window, modality), (*_, threshold) = loaded
+    assert (name, frame, window.center, window.width, modality, threshold) == (
+        "chest.png",
+        2,
+        40,
+        400,
+        "CT",
+        None,
+    )
+
+
+def test_ask_json_with_picture_and_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture, trace = tmp_path / "a.png", tmp_path / "t.jsonl"
+    assert cli.main([*ASK, "--json", "--out", str(picture), "--trace", str(trace)]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["answer"]["citations"] == [2] and data["notice"] == NOTICE
+    assert picture.is_file()
+    assert len(trace.read_text().splitlines()) == 5
+
+
+def test_ground(capsys: pytest.CaptureFixture[str], loaded: list[Any]) -> None:
+    assert cli.main(["ground", "chest.png", "lungs", "polyp", "--box-threshold", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "[R1] right lung  score 0.81" in out and "not found: polyp" in out and NOTICE in out
+    assert loaded[1] == ("nano", None, "auto", 0.1)  # no language model is loaded
+    assert cli.main(["ground", "chest.png", "lungs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "grounding"
+
+
+def test_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "chest.png"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Findings:") and NOTICE in out
+    assert cli.main(["report", "chest.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "report"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ask", "bad.png", "What?"], "medglip: bad.png is not an image: save it as PNG\n"),
+        ([*ASK, "--window", "wide"], "medglip: --window must be CENTER,WIDTH such as 40,400, got 'wide'\n"),
+        ([*ASK, "--out", "a.jpg"], "medglip: --out must end in .png, got 'a.jpg'\n"),
+        ([*ASK, "--box-threshold", "2"], "medglip: --box-threshold must lie in [0, 1], got 2.0\n"),
+        (
+            ["ground", "chest.png", " "],
+            "medglip: expected at least one phrase such as 'left lung', got none\n",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr() == ("", message)
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="not an image"):
+        cli.main(["--debug", "ask", "bad.png", "What?"])
+
+
+def test_an_unknown_command_exits_with_2() -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fly"])
+    assert caught.value.code == 2

@@ -1,0 +1,126 @@
+"""Evidence: which phrases are looked for, in which order regions come, and the command that writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grounding.ontology import Ontology
+from grounding.types import MedicalImage, Regions
+from llm.data.vqa_rad import VQAExample
+from medglip_agent import evidence as evidence_module
+from medglip_agent.evidence import (
+    ImageEvidence,
+    gather_evidence,
+    is_coloured,
+    vocabulary_for,
+    write_evidence,
+)
+
+GREY = np.full((40, 40), 90, dtype=np.uint8)
+COLOUR = np.dstack([GREY + 60, GREY, GREY])
+
+
+def test_vocabulary_by_modality_or_colour() -> None:
+    assert vocabulary_for(MedicalImage.from_array(GREY, modality="ES")) == ("polyp",)
+    assert vocabulary_for(MedicalImage.from_array(GREY)) == Ontology.load().radiology_labels()
+    assert vocabulary_for(MedicalImage.from_array(COLOUR)) == Ontology.load().names
+
+
+def test_small_coloured_marks_leave_a_picture_grey() -> None:
+    pixels = np.repeat(GREY[:, :, None], 3, axis=2).copy()
+    pixels[:4, :10, 0] = 255  # 40 of 1600 pixels
+    assert not is_coloured(pixels)
+    pixels[:10, :10, 0] = 255
+    assert is_coloured(pixels)
+
+
+def test_what_is_mentioned_comes_first(grounder: Any, chest: MedicalImage) -> None:
+    found = gather_evidence(grounder, chest, "Is the left lung normal?")
+    assert found.mentioned == ("left lung",)
+    assert found.regions.phrases == ("left lung", "right lung")
+    assert found.missing == ()
+    assert gather_evidence(grounder, chest, "Is it normal?").regions.phrases == ("right lung", "left lung")
+
+
+def test_a_mention_beyond_the_vocabulary_is_looked_for_too(grounder: Any, chest: MedicalImage) -> None:
+    grounder.found = {**grounder.found, "spleen": [((0, 0, 9, 9), 0.5)]}
+    of_image = ImageEvidence(grounder, chest)
+    found = of_image.gather("Is the spleen near the polyp?")
+    assert found.asked == ("right lung", "left lung", "bone fracture", "spleen", "polyp")
+    assert found.regions.phrases == ("spleen", "right lung", "left lung")
+    assert found.missing == ("polyp",)
+    of_image.gather("Spleen or polyp?")
+    assert grounder.calls == [("right lung", "left lung", "bone fracture"), ("spleen", "polyp")]
+
+
+def test_organs_are_kept_once_and_lesions_a_few_times(grounder: Any, chest: MedicalImage) -> None:
+    boxes = [((i, i, i + 9, i + 9), 0.9 - i / 10) for i in range(5)]
+    grounder.found = {"right lung": boxes, "bone fracture": boxes}
+    regions = gather_evidence(grounder, chest, "").regions
+    assert regions.phrases == ("right lung", "bone fracture", "bone fracture", "bone fracture")
+    assert regions.scores.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.7])
+
+
+def test_a_modality_without_labels_gives_empty_regions(grounder: Any) -> None:
+    image = MedicalImage.from_array(GREY, modality="MG")
+    found = gather_evidence(grounder, image, "Is it normal?")
+    assert (len(found.regions), found.asked, grounder.calls) == (0, (), [])
+
+
+def _examples(folder: Path) -> list[VQAExample]:
+    def example(qid: str, name: str, question: str) -> VQAExample:
+        return VQAExample(qid, folder / name, question, "yes", "CLOSED", "PRES", "CHEST")
+
+    return [
+        example("1", "a.png", "Are the lungs normal?"),
+        example("2", "b.png", "Is there a polyp?"),
+        example("3", "a.png", "Is the left lung normal?"),
+    ]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, chest: MedicalImage) -> list[str]:
+    """Stands in for reading files; lists what was read."""
+    names: list[str] = []
+
+    def read(path: Path) -> MedicalImage:
+        names.append(path.name)
+        return MedicalImage.from_array(chest.pixels)
+
+    monkeypatch.setattr(evidence_module, "MedicalImage", type("Reader", (), {"open": staticmethod(read)}))
+    return names
+
+
+def test_write_evidence(grounder: Any, tmp_path: Path, opened: list[str]) -> None:
+    out = tmp_path / "sub" / "regions.jsonl"
+    assert write_evidence(grounder, _examples(tmp_path), out) == 3
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["qid"] for line in lines] == ["1", "3", "2"]
+    assert lines[1]["mentioned"] == ["left lung"]
+    assert Regions.from_dict(lines[1]["regions"]).phrases == ("left lung", "right lung")
+    assert opened == ["a.png", "b.png"]  # each picture once
+
+
+def test_write_evidence_resumes_with_the_same_result(
+    grounder: Any, tmp_path: Path, opened: list[str]
+) -> None:
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    write_evidence(grounder, _examples(tmp_path), whole)
+    text = whole.read_text()
+    cut.write_text(text[: text.index("\n") + 30])  # one line and a piece of the next
+    assert write_evidence(grounder, _examples(tmp_path), cut) == 2
+    assert cut.read_text() == text
+    assert write_evidence(grounder, _examples(tmp_path), cut) == 0
+
+
+def test_regions_of_two_grounders_are_not_mixed(grounder: Any, tmp_path: Path, opened: list[str]) -> None:
+    out = tmp_path / "regions.jsonl"
+    write_evidence(grounder, _examples(tmp_path), out)
+    grounder.name = "other"
+    with pytest.raises(ValueError, match="holds regions of grounder 'fake-grounder', got 'other'"):
+        write_evidence(grounder, _examples(tmp_path), out)

@@ -1,0 +1,61 @@
+"""Each sentence of a report has its regions or is marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from grounding.types import MedicalImage, PixelSpacing
+from medglip_agent import NOTICE
+from medglip_agent.agent import MedGLIPAgent
+from medglip_agent.report import report_text
+
+
+def test_findings_and_impression(grounder: Any, vlm: Any, chest: MedicalImage) -> None:
+    grounder.found = {**grounder.found, "bone fracture": [((0, 0, 20, 24), 0.6)]}
+    vlm.replies = {"effusion": "Yes.", "consolidation": "left [R9]"}
+    report = MedGLIPAgent(grounder, vlm).report(chest)
+    sentences = [(f.sentence, f.region_ids) for f in report.findings]
+    fracture = "Bone fracture is suspected in the upper left of the picture (20 x 24 px, 1 % of the picture)."
+    assert sentences[1] == (fracture, (1,))
+    assert sentences[3:] == [
+        ("Pneumothorax: no.", ()),
+        ("Pleural effusion: Yes.", ()),
+        ("Lung consolidation: left.", (2,)),
+        ("Enlarged heart: no.", ()),
+    ]
+    assert report.impression == (
+        "Suspected bone fracture [R2]. The language model answers yes to: "
+        f"pleural effusion (no region supports this). {NOTICE}"
+    )
+
+
+def test_ungrounded_sentences_are_marked(agent: MedGLIPAgent, chest: MedicalImage) -> None:
+    text = report_text(agent.report(chest))
+    assert "- Pneumothorax: no. (not grounded)" in text
+    assert "(80 x 160 px, 27 % of the picture). [R1]" in text
+    assert "No lesion was found; this does not exclude disease. Looked for: bone fracture." in text
+    assert NOTICE in text
+
+
+def test_nothing_found_in_a_kind_of_image_without_questions(grounder: Any, vlm: Any) -> None:
+    image = MedicalImage.from_array(np.zeros((30, 30), dtype=np.uint8), modality="ES")
+    report = MedGLIPAgent(grounder, vlm).report(image)
+    assert report.findings == () and vlm.prompts == []
+    assert "Looked for: polyp." in report.impression
+
+
+def test_many_regions_are_counted(grounder: Any, vlm: Any) -> None:
+    grounder.found = {"platelet": [((i, 0, i + 5, 5), 0.9) for i in range(3)]}
+    image = MedicalImage.from_array(np.zeros((30, 30), dtype=np.uint8), modality="SM")
+    agent = MedGLIPAgent(grounder, vlm)
+    assert len(agent.report(image).findings) == 3
+    grounder.found = {"platelet": [((i, 0, i + 5, 5), 0.9) for i in range(7)]}
+    assert agent.ask(image, "Show me the platelets").text == "Platelet: 7 regions [R1] [R2] [R3] ..."
+
+
+def test_sizes_in_mm_where_the_spacing_is_known(grounder: Any, vlm: Any, chest: MedicalImage) -> None:
+    detector = MedicalImage(chest.pixels, "CR", spacing=PixelSpacing(0.5, 0.25, "detector"))
+    report = MedGLIPAgent(grounder, vlm).report(detector)
+    assert "(20 x 80 mm at the detector, 27 % of the picture)" in report.findings[0].sentence
