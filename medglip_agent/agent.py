@@ -21,6 +21,7 @@ from .describe import sentence_case
 from .evidence import Evidence, GrounderLike, ImageEvidence, vocabulary_for
 from .planner import Intent, Plan, Planner, RulePlanner
 from .report import build_report, report_questions
+from .streaming import read_stream
 from .trace import Trace
 
 _CACHED_IMAGES: Final = 8
@@ -76,8 +77,7 @@ class MedGLIPAgent:
         self._planner = planner or RulePlanner()
         self._threshold = box_threshold
         self._images: OrderedDict[tuple[str, str | None], ImageEvidence] = OrderedDict()
-        # The models serve one caller at a time. No RLock: a streamed answer may end in another thread.
-        self._models_lock = threading.Lock()
+        self._models_lock = threading.Lock()  # the models serve one caller at a time
 
     @classmethod
     def from_pretrained(
@@ -262,29 +262,17 @@ class MedGLIPAgent:
     ) -> Generator[Step | str, None, tuple[str, float | None]]:
         vlm = self._language_model
         inputs = {"vlm": vlm.name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
-        with trace.step("generation", inputs) as step, self._models_lock:
+        with trace.step("generation", inputs) as step:
             if streaming:
-                text, confidence = yield from _pieces(vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS))
+                pieces = vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS)
+                text, confidence = yield from read_stream(pieces, self._models_lock)
             else:
-                generation = vlm.generate([prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
+                with self._models_lock:
+                    generation = vlm.generate([prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
                 text, confidence = generation.text, generation.confidence
             step.outcome = text or "the model gave no text"
         yield trace.steps[-1]
         return text, confidence
-
-
-def _pieces(stream: Iterator[str]) -> Generator[str, None, tuple[str, float | None]]:
-    """Pass pieces on; return the whole text, and the confidence where the stream returns a `Generation`."""
-    pieces: list[str] = []
-    while True:
-        try:
-            piece = next(stream)
-        except StopIteration as stop:
-            if isinstance(stop.value, Generation):
-                return stop.value.text, stop.value.confidence
-            return "".join(pieces).strip(), None
-        pieces.append(piece)
-        yield piece
 
 
 def _not_found(phrases: Sequence[str]) -> str:
