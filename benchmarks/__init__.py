@@ -1,1 +1,1 @@
-"""Benchmarks: tasks, metrics, statistics and the commands that run them. They call the product, never the reverse."""
+"""Benchmarks: tasks, metrics, statistics and their commands. They call the product, never the reverse."""

@@ -20,8 +20,8 @@ Baseline = Callable[[Sequence[Sample], Sequence[Sample]], list[str]]
 def question_type_prior(train: Sequence[Sample], samples: Sequence[Sample]) -> list[str]:
     """The most frequent training answer (in normal form) to questions of the same groups but organ.
 
-    For VQA-RAD: the same answer type (open or closed) and question type(s). Ties go to the answer seen first; groups
-    without a training question get the most frequent answer of all.
+    For VQA-RAD: the same answer type (open or closed) and question type(s). Ties go to the answer seen first;
+    groups without a training question get the most frequent answer of all.
     """
 
     def key(sample: Sample) -> tuple[tuple[str, ...], ...]:
@@ -37,7 +37,8 @@ def question_type_prior(train: Sequence[Sample], samples: Sequence[Sample]) -> l
 def nearest_question(train: Sequence[Sample], samples: Sequence[Sample]) -> list[str]:
     """The answer to the training question with the most similar set of words (Jaccard index).
 
-    Words as in the `exact` protocol; among equally near questions the most frequent answer, then the one seen first.
+    Words as in the `exact` protocol; among equally near questions the most frequent answer, then the one seen
+    first.
     """
     vocabulary = _vocabulary(train)
     known, asked = (_counts(part, vocabulary) > 0 for part in (train, samples))
@@ -57,7 +58,9 @@ def nearest_question_tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -
     known, asked = _counts(train, vocabulary), _counts(samples, vocabulary)
     document_frequency = (known > 0).sum(axis=0)
     idf = np.log((1 + len(train)) / (1 + document_frequency)) + 1
-    unit = [m * idf / np.maximum(np.linalg.norm(m * idf, axis=1, keepdims=True), 1e-12) for m in (asked, known)]
+    unit = [
+        m * idf / np.maximum(np.linalg.norm(m * idf, axis=1, keepdims=True), 1e-12) for m in (asked, known)
+    ]
     return _vote(train, unit[0] @ unit[1].T)
 
 

@@ -1,4 +1,6 @@
-"""The controls: which regions a prompt carries. None is omitted, predicted is the grounder's, shuffled another image's.
+"""The controls: which regions a prompt carries.
+
+`none` omits them, `predicted` are the grounder's, `shuffled` those of another image.
 
 A gain that "predicted" shows and "shuffled" shows too does not come from where the boxes are.
 """
@@ -31,19 +33,24 @@ def read_regions(path: Path, samples: Sequence[Sample]) -> dict[str, Regions]:
     missing = [s.sample_id for s in samples if s.sample_id not in regions]
     if missing:
         raise ValueError(
-            f"{path}: expected regions for {len(samples)} samples, {len(missing)} are missing, such as {missing[0]}; "
-            "write them with `python -m medglip_agent.evidence` for this split, or leave --regions out"
+            f"{path}: expected regions for {len(samples)} samples, {len(missing)} are missing, "
+            f"such as {missing[0]}; write them with `python -m medglip_agent.evidence` for this split, "
+            "or leave --regions out"
         )
     return regions
 
 
 def shuffle_regions(
-    samples: Sequence[Sample], regions: Mapping[str, Regions], image_sizes: Mapping[str, tuple[int, int]], seed: int
+    samples: Sequence[Sample],
+    regions: Mapping[str, Regions],
+    image_sizes: Mapping[str, tuple[int, int]],
+    seed: int,
 ) -> dict[str, Regions]:
     """Give every sample the regions of another image of its stratum, scaled to its own image's size.
 
-    Images are moved along one random cycle a stratum, so none keeps its own; all samples of one image get regions of
-    the same other image, each those of a random sample of it. A stratum of one image takes from the next stratum.
+    Images are moved along one random cycle a stratum, so none keeps its own; all samples of one image get
+    regions of the same other image, each those of a random sample of it. A stratum of one image takes from
+    the next stratum.
 
     Args:
         samples: the whole evaluation set: what is drawn depends on it.

@@ -1,10 +1,10 @@
 """Visual question answering with controls and baselines: predictions.jsonl, metrics.json, a markdown table.
 
-    python benchmarks/run_vqa.py --data-dir DATA --split disjoint-test --boxes none predicted shuffled --out runs/d
-    python benchmarks/run_vqa.py --compare runs/d:predicted runs/d:nearest-question
+    python benchmarks/run_vqa.py --data-dir DATA --split disjoint-test --boxes none predicted shuffled --out
+    runs/d python benchmarks/run_vqa.py --compare runs/d:predicted runs/d:nearest-question
 
-Run the same command again after an interruption: it continues, and the result is the same. A checkpoint is never
-evaluated on a test that its training split leaks into; `trained_on` in its config.json tells.
+Run the same command again after an interruption: it continues, and the result is the same. A checkpoint is
+never evaluated on a test that its training split leaks into; `trained_on` in its config.json tells.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,8 +53,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="folder that holds vqa/vqa_rad")
     parser.add_argument("--split", choices=get_args(EvalSplit), default="disjoint-test")
     parser.add_argument("--boxes", nargs="+", choices=CONDITIONS, default=["predicted"])
-    parser.add_argument("--model", default="nano", help="nano, a checkpoint folder, or `baselines` (no model)")
-    parser.add_argument("--regions", type=Path, help="regions.jsonl of this split; default: computed with --grounder")
+    parser.add_argument(
+        "--model", default="nano", help="nano, a checkpoint folder, or `baselines` (no model)"
+    )
+    parser.add_argument(
+        "--regions", type=Path, help="regions.jsonl of this split; default: computed with --grounder"
+    )
     parser.add_argument("--grounder", default="nano", help="grounder that computes regions")
     parser.add_argument("--out", type=Path, help="output folder; continued where it exists")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -118,7 +122,7 @@ def checkpoint_folder(model: str) -> Path | None:
 
 
 def check_training(folder: Path | None, model: str, task: Task) -> list[str]:
-    """What a checkpoint says it was trained on (`trained_on` in its config.json; empty where it does not say).
+    """What a checkpoint was trained on: `trained_on` in its config.json, empty where it does not say.
 
     Raises:
         ValueError: it was trained on questions of this test.
@@ -131,8 +135,8 @@ def check_training(folder: Path | None, model: str, task: Task) -> list[str]:
     leaking = sorted(task.forbidden_training & set(trained_on))
     if leaking:
         raise ValueError(
-            f"{model} was trained on {leaking}, which holds questions of {task.name} {task.split}: a score would "
-            "measure memory; evaluate the checkpoint that was trained on this split's own training part"
+            f"{model} was trained on {leaking}, which holds questions of {task.name} {task.split}: a score "
+            "would measure memory; evaluate the checkpoint that was trained on this split's own training part"
         )
     return trained_on
 
@@ -145,7 +149,9 @@ def regions_file(args: argparse.Namespace, task: VqaRad) -> Path:
     from medglip_agent.evidence import write_evidence
 
     path: Path = args.out / "regions.jsonl"
-    write_evidence(Grounder.from_pretrained(args.grounder, device=args.device), task.examples[: args.limit], path)
+    write_evidence(
+        Grounder.from_pretrained(args.grounder, device=args.device), task.examples[: args.limit], path
+    )
     return path
 
 
@@ -165,7 +171,6 @@ def answer_with_model(
         by_condition["shuffled"] = shuffle_regions(samples, by_condition["predicted"], sizes, SEED)
     generate = model_answers(args.model, args.device, by_condition)
     for condition in args.boxes:
-        regions = by_condition[condition]
         predict(
             task,
             samples,
@@ -173,8 +178,13 @@ def answer_with_model(
             generate,
             predictions,
             batch_size=args.batch_size,
-            length=lambda s, r=regions: len(s.prompt) + 20 * len(r.get(s.sample_id, ())),  # type: ignore[misc]
+            length=partial(prompt_length, by_condition[condition]),
         )
+
+
+def prompt_length(regions: Mapping[str, Regions], sample: Sample) -> int:
+    """Roughly the length of a prompt in characters: the question, and about 20 a region."""
+    return len(sample.prompt) + 20 * len(regions.get(sample.sample_id, ()))
 
 
 def model_answers(model: str, device: str, by_condition: Mapping[str, Mapping[str, Regions]]) -> Generate:
@@ -191,9 +201,7 @@ def model_answers(model: str, device: str, by_condition: Mapping[str, Mapping[st
 
     def generate(batch: Sequence[Sample], condition: str) -> list[tuple[str, float | None]]:
         regions = by_condition[condition]
-        prompts = [
-            SpatialPrompt(s.prompt, open_image(s.image_path), regions.get(s.sample_id)) for s in batch
-        ]
+        prompts = [SpatialPrompt(s.prompt, open_image(s.image_path), regions.get(s.sample_id)) for s in batch]
         generations = load().generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
         return [(g.text, g.confidence) for g in generations]
 

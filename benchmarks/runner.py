@@ -1,4 +1,4 @@
-"""Predictions on disk: made in fixed batches, appended as they come, resumed after a kill with identical results.
+"""Predictions on disk: made in fixed batches, appended as they come, resumed with identical results.
 
 Knows tasks and a `generate` callable, no model. One row a (sample, condition); `qid` + `boxes` is its key.
 """
@@ -70,7 +70,7 @@ class Predictions:
 def batches(
     samples: Sequence[Sample], size: int, length: Callable[[Sample], int] = lambda s: len(s.prompt)
 ) -> list[list[Sample]]:
-    """Cut the WHOLE set, sorted by length, into batches: what is together does not depend on what is already done."""
+    """Cut the WHOLE set, sorted by length, into batches, whatever is done already."""
     ordered = sorted(samples, key=lambda s: (length(s), s.sample_id))
     return [ordered[k : k + size] for k in range(0, len(ordered), size)]
 
@@ -85,7 +85,7 @@ def predict(
     batch_size: int,
     length: Callable[[Sample], int] = lambda s: len(s.prompt),
 ) -> None:
-    """Answer every sample under one condition; batches that are on disk in full are skipped, others done anew.
+    """Answer every sample under one condition; batches on disk in full are skipped, others done anew.
 
     Args:
         task: scores the answers.
@@ -141,4 +141,6 @@ def check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     changed = {k: v for k, v in changed.items() if v[0] != v[1]}
     if changed:
         told = "; ".join(f"{k}: {old!r} there, {new!r} now" for k, (old, new) in sorted(changed.items()))
-        raise ValueError(f"{path.parent} holds another run ({told}); choose another --out or delete the folder")
+        raise ValueError(
+            f"{path.parent} holds another run ({told}); choose another --out or delete the folder"
+        )

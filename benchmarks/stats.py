@@ -1,7 +1,7 @@
-"""Uncertainty of benchmark figures: intervals that respect that questions about one image are not independent.
+"""Uncertainty of benchmark figures; questions about one image are not independent, so whole images are drawn.
 
-Numpy only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997, ch. 3.8
-and 5.3; exact McNemar test, McNemar 1947.
+Numpy only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997,
+ch. 3.8 and 5.3; exact McNemar test, McNemar 1947.
 """
 
 from __future__ import annotations
@@ -63,14 +63,19 @@ def clustered_interval(
     values = np.asarray(scores, dtype=np.float64)
     if values.size == 0 or values.size != len(clusters):
         raise ValueError(
-            f"expected one cluster a score and at least one, got {values.size} scores and {len(clusters)} clusters"
+            f"expected one cluster a score and at least one, "
+            f"got {values.size} scores and {len(clusters)} clusters"
         )
-    index_of = {c: k for k, c in enumerate(dict.fromkeys(clusters))}  # first seen first: independent of hashing
+    index_of = {
+        c: k for k, c in enumerate(dict.fromkeys(clusters))
+    }  # first seen first: independent of hashing
     index = np.array([index_of[c] for c in clusters])
     sums = np.bincount(index, weights=values, minlength=len(index_of))
     counts = np.bincount(index, minlength=len(index_of)).astype(np.float64)
     n_clusters = len(index_of)
-    draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap)
+    draws = np.random.default_rng(seed).multinomial(
+        n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap
+    )
     means = (draws @ sums) / (draws @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high), values.size, n_clusters)
@@ -95,9 +100,7 @@ def paired_interval(
             f"expected paired scores, got {len(scores_a)} and {len(scores_b)}; match them by question first"
         )
     difference = np.subtract(scores_a, scores_b)
-    return clustered_interval(
-        difference.tolist(), clusters, level=level, n_bootstrap=n_bootstrap, seed=seed
-    )
+    return clustered_interval(difference.tolist(), clusters, level=level, n_bootstrap=n_bootstrap, seed=seed)
 
 
 def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> McNemar:

@@ -1,4 +1,4 @@
-"""From predictions to metrics.json and markdown tables: means with clustered intervals, paired comparisons."""
+"""From predictions to metrics and markdown tables: means with clustered intervals, paired comparisons."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict
         protocol: {
             name: asdict(
                 clustered_interval(
-                    [rows[i]["scores"][protocol] for i in which], [rows[i]["cluster"] for i in which], seed=seed
+                    [rows[i]["scores"][protocol] for i in which],
+                    [rows[i]["cluster"] for i in which],
+                    seed=seed,
                 )
             )
             for name, which in members.items()
@@ -43,7 +45,9 @@ def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict
     }
 
 
-def compare(rows_a: Sequence[Row], rows_b: Sequence[Row], protocol: str, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+def compare(
+    rows_a: Sequence[Row], rows_b: Sequence[Row], protocol: str, *, seed: int = 0
+) -> dict[str, dict[str, Any]]:
     """Cell -> {difference a - b with its paired clustered interval, McNemar where scores are 0 or 1}.
 
     Raises:
@@ -53,8 +57,8 @@ def compare(rows_a: Sequence[Row], rows_b: Sequence[Row], protocol: str, *, seed
     if {row["qid"] for row in rows_a} != by_id.keys():
         both = len({row["qid"] for row in rows_a} & by_id.keys())
         raise ValueError(
-            f"expected two runs over the same questions, got {len(rows_a)} and {len(rows_b)} with {both} in common; "
-            "compare runs of one split, without --limit"
+            f"expected two runs over the same questions, got {len(rows_a)} and {len(rows_b)} "
+            f"with {both} in common; compare runs of one split, without --limit"
         )
     result = {}
     for name, which in _members(rows_a).items():
@@ -85,7 +89,9 @@ def headline_table(summaries: Mapping[str, dict[str, dict[str, dict[str, Any]]]]
     return "\n".join(lines)
 
 
-def breakdown_table(summaries: Mapping[str, dict[str, dict[str, dict[str, Any]]]], protocol: str, group: str) -> str:
+def breakdown_table(
+    summaries: Mapping[str, dict[str, dict[str, dict[str, Any]]]], protocol: str, group: str
+) -> str:
     """One row a value of `group`, one column a condition."""
     conditions = list(summaries)
     values = [n for n in summaries[conditions[0]][protocol] if n.startswith(f"{group}=")]

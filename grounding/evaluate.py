@@ -1,11 +1,11 @@
 """Detection metrics for a grounder on COCO sets: the one place where they are computed.
 
-Owns the COCO protocol (average precision and recall by faster-coco-eval, parity-tested against pycocotools) and the
-command that reports it. It knows nothing about networks: a grounder is anything with `ground_batch`.
+Owns the COCO protocol (average precision and recall by faster-coco-eval, parity-tested against pycocotools)
+and the command that reports it. It knows nothing about networks: a grounder is anything with `ground_batch`.
 
-Protocol: each image is asked for ALL category names of its set in one prompt, whether present or not, so that a
-false box on an absent category costs precision; every box is kept with its score (`box_threshold=0.0`), at most the
-100 best an image.
+Protocol: each image is asked for ALL category names of its set in one prompt, whether present or not, so that
+a false box on an absent category costs precision; every box is kept with its score (`box_threshold=0.0`), at
+most the 100 best an image.
 
     python -m grounding.evaluate --data-dir DATA --sets cxr_lungs,ct_organs --out results.json
 """
@@ -19,12 +19,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from .boxes import xyxy_to_xywh
+from .data.coco import _modality_code  # training and evaluation must name modalities alike
 from .types import MedicalImage, Regions
 
 MAX_DETECTIONS = 100
@@ -59,7 +61,8 @@ class CategoryResult:
 class DetectionResult:
     """COCO figures in [0, 1] over one set (area range "all"); nan where the set has no true box.
 
-    `ap` averages IoU 0.50:0.95, `ap50` and `ap75` are at one IoU, `ar100` is average recall with 100 boxes an image.
+    `ap` averages IoU 0.50:0.95, `ap50` and `ap75` are at one IoU, `ar100` is average recall with 100 boxes an
+    image.
     """
 
     ap: float
@@ -100,8 +103,8 @@ def regions_to_coco(regions: Regions, image_id: int, category_ids: Sequence[int]
     """
     if len(regions.asked) != len(category_ids):
         raise ValueError(
-            f"expected regions that asked for {len(category_ids)} categories, got {len(regions.asked)} phrases; "
-            "the grounder must keep `asked` as given, found or not"
+            f"expected regions that asked for {len(category_ids)} categories, got {len(regions.asked)} "
+            "phrases; the grounder must keep `asked` as given, found or not"
         )
     best = regions.sorted()[:MAX_DETECTIONS]
     return [
@@ -120,7 +123,8 @@ def score_detections(coco: Mapping[str, Any], detections: Sequence[Mapping[str, 
 
     Args:
         coco: a COCO dictionary (`images`, `annotations`, `categories`); `bbox` = xywh pixels.
-        detections: COCO results: {image_id, category_id, bbox xywh, score}. May be empty: every figure is then 0.
+        detections: COCO results: {image_id, category_id, bbox xywh, score}. May be empty: every figure is
+            then 0.
 
     Returns:
         The figures, per category too.
@@ -131,8 +135,7 @@ def score_detections(coco: Mapping[str, Any], detections: Sequence[Mapping[str, 
         n_boxes[annotation["category_id"]] += 1
     total = sum(n_boxes.values())
     if total == 0 or not detections:
-        per_category = tuple(CategoryResult(names[i], *[0.0 if n else math.nan] * 2, n) for i, n in n_boxes.items())
-        return DetectionResult(*[0.0 if total else math.nan] * 4, per_category, len(coco["images"]), total)
+        return _constant_result(names, n_boxes, len(coco["images"]))
     evaluation = _run_cocoeval(coco, detections)
     precision = evaluation.eval["precision"]  # (IoU threshold, recall point, category, area range, maxDets)
     recall = evaluation.eval["recall"]  # (IoU threshold, category, area range, maxDets)
@@ -159,7 +162,7 @@ def score_detections(coco: Mapping[str, Any], detections: Sequence[Mapping[str, 
 def _run_cocoeval(coco: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> Any:
     from faster_coco_eval import COCO, COCOeval_faster
 
-    keep = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")  # boxes only: masks are not scored here
+    keep = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")  # boxes only, masks are not scored
     truth = COCO(
         {
             "info": {},
@@ -173,6 +176,14 @@ def _run_cocoeval(coco: Mapping[str, Any], detections: Sequence[Mapping[str, Any
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
+
+
+def _constant_result(names: Mapping[int, str], n_boxes: Mapping[int, int], n_images: int) -> DetectionResult:
+    """Zeros where there are true boxes, nan where there are none."""
+    by_category = {i: 0.0 if n else math.nan for i, n in n_boxes.items()}
+    total = 0.0 if any(n_boxes.values()) else math.nan
+    per_category = tuple(CategoryResult(names[i], v, v, n_boxes[i]) for i, v in by_category.items())
+    return DetectionResult(total, total, total, total, per_category, n_images, sum(n_boxes.values()))
 
 
 def _mean(values: np.ndarray) -> float:
@@ -201,7 +212,8 @@ def detect_dataset(
         COCO results (`bbox` = xywh, pixels of the original image).
 
     Raises:
-        ValueError: an image file's size differs from the one stated in the set (its boxes would be in another frame).
+        ValueError: an image file's size differs from the one stated in the set (its boxes would be in another
+            frame).
     """
     phrases = [c["name"] for c in coco["categories"]]
     category_ids = [c["id"] for c in coco["categories"]]
@@ -219,7 +231,7 @@ def detect_dataset(
 
 
 def _open(path: Path, record: Mapping[str, Any]) -> MedicalImage:
-    image = MedicalImage.open(path, modality=modality_code(record))
+    image = MedicalImage.open(path, modality=_modality_code(dict(record)))
     expected = (record["height"], record["width"])
     if image.size != expected:
         raise ValueError(
@@ -227,17 +239,6 @@ def _open(path: Path, record: Mapping[str, Any]) -> MedicalImage:
             "boxes and image belong to different versions of the set"
         )
     return image
-
-
-_CODE_OF_WORD = {"X-ray": "DX", "CT": "CT", "MRI": "MR", "ultrasound": "US", "endoscopy": "ES", "microscopy": "SM"}
-
-
-def modality_code(record: Mapping[str, Any]) -> str | None:
-    """DICOM modality code of a COCO image record: `modality_code`, else from the words of `modality`, else None."""
-    if record.get("modality_code"):
-        return str(record["modality_code"])
-    words = str(record.get("modality", "")).split()
-    return next((code for word, code in _CODE_OF_WORD.items() if word in words), None)
 
 
 def evaluate_dataset(
@@ -278,7 +279,11 @@ def read_coco(path: str | Path, *, limit: int | None = None) -> dict[str, Any]:
         return coco
     images = coco["images"][:limit]
     kept = {i["id"] for i in images}
-    return {**coco, "images": images, "annotations": [a for a in coco["annotations"] if a["image_id"] in kept]}
+    return {
+        **coco,
+        "images": images,
+        "annotations": [a for a in coco["annotations"] if a["image_id"] in kept],
+    }
 
 
 def find_sets(data_dir: str | Path, names: Sequence[str] = ()) -> list[Path]:
@@ -316,12 +321,16 @@ def markdown_table(results: Mapping[str, DetectionResult]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags, shared with benchmarks/run_grounding.py."""
-    parser.add_argument("--data-dir", required=True, help="folder that holds grounding/<set>/val.json and images/")
+    parser.add_argument(
+        "--data-dir", required=True, help="folder that holds grounding/<set>/val.json and images/"
+    )
     parser.add_argument("--sets", default="", help="comma-separated set names; default: every set found")
     parser.add_argument("--checkpoint", default="nano", help="grounder: a shipped name, a folder or a hub id")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int, default=8, help="images a forward pass")
-    parser.add_argument("--limit", type=int, default=None, help="first N images a set (a quick look, no result)")
+    parser.add_argument(
+        "--limit", type=int, default=None, help="first N images a set (a quick look, no result)"
+    )
 
 
 def evaluate_sets(grounder: BatchGrounder, args: argparse.Namespace) -> dict[str, DetectionResult]:
@@ -335,12 +344,14 @@ def evaluate_sets(grounder: BatchGrounder, args: argparse.Namespace) -> dict[str
             folder / "images",
             batch_size=args.batch_size,
             limit=args.limit,
-            progress=lambda done, total, name=folder.name: print(  # type: ignore[misc]
-                f"\r{name}: {done}/{total} images", end="", file=sys.stderr, flush=True
-            ),
+            progress=partial(_show, folder.name),
         )
         print(f" in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return results
+
+
+def _show(name: str, done: int, total: int) -> None:
+    print(f"\r{name}: {done}/{total} images", end="", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -355,7 +366,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(markdown_table(results))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({n: r.to_dict() for n, r in results.items()}, indent=2), encoding="utf-8")
+        args.out.write_text(
+            json.dumps({n: r.to_dict() for n, r in results.items()}, indent=2), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

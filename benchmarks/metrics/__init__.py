@@ -1,1 +1,1 @@
-"""Metrics of text answers. Each `vqa_*.py` is also a local module for `evaluate.load(path)`: one import a line there."""
+"""Metrics of text answers. Each `vqa_*.py` also loads by `evaluate.load(path)`: one import a line there."""

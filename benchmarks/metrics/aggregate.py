@@ -22,7 +22,8 @@ def by_answer_type(
         raise ValueError(f"expected answer types OPEN or CLOSED, got {sorted(unknown)}")
     scores = [score(p, r, t) for p, r, t in zip(predictions, references, answer_types, strict=True)]
     of_type = {
-        name: [s for s, t in zip(scores, answer_types, strict=True) if t == name.upper()] for name in ("open", "closed")
+        name: [s for s, t in zip(scores, answer_types, strict=True) if t == name.upper()]
+        for name in ("open", "closed")
     }
     return {name: _mean(values) for name, values in [*of_type.items(), ("overall", scores)]}
 

@@ -20,8 +20,9 @@ YES_NO = {"yes": "yes", "yeah": "yes", "yep": "yes", "y": "yes", "true": "yes"} 
 def answer_tokens(text: str) -> list[str]:
     """Split into lower-case words without punctuation and articles, numbers as digits, one spelling of x-ray.
 
-    Apostrophes vanish ("patient's" -> "patients"), a point between digits stays ("3.4"), any other punctuation
-    separates words ("ring-enhancing" -> "ring", "enhancing"). "X-ray", "X ray", "x-rays" and "Xrays" become "xray".
+    Apostrophes vanish ("patient's" -> "patients"), a point between digits stays ("3.4"), any other
+    punctuation separates words ("ring-enhancing" -> "ring", "enhancing"). "X-ray", "X ray", "x-rays" and
+    "Xrays" become "xray".
     """
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"['’`]", "", text)  # noqa: RUF001 (the typographic apostrophe is meant)
@@ -31,6 +32,6 @@ def answer_tokens(text: str) -> list[str]:
 
 
 def normalize_answer(text: str) -> str:
-    """Normal form of the `exact` protocol: `answer_tokens` joined by spaces; a whole answer "yep" or "n" is yes or no."""
+    """Normal form of the `exact` protocol: `answer_tokens` joined; as a whole answer "yep" is yes, "n" is no."""
     joined = " ".join(answer_tokens(text))
     return YES_NO.get(joined, joined)

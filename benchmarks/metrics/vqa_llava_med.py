@@ -1,8 +1,9 @@
-"""Protocol `llava-med`: how LLaVA-Med's own script scores, faults kept, so that figures can be set beside its table.
+"""Protocol `llava-med`: how LLaVA-Med's own script scores, faults kept, to set figures beside its table.
 
 Closed: a substring test that needs "yes" or "no" to occur anywhere in the prediction: truth "no", prediction
-"abnormal findings" is right; truth "left", prediction "left" is wrong. Open: token recall. One departure: the script
-leaves out of the count a closed answer that says yes or no but not the truth; here it counts as wrong.
+"abnormal findings" is right; truth "left", prediction "left" is wrong. Open: token recall. One departure:
+the script leaves out of the count a closed answer that says yes or no but not the truth;
+here it counts as wrong.
 """
 
 from collections import Counter

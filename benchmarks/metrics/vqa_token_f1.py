@@ -12,7 +12,7 @@ DESCRIPTION = """Token F1 (Rajpurkar et al. 2016, SQuAD) over the words of the `
 
 
 def token_f1_score(prediction: str, reference: str, answer_type: str) -> float:
-    """Harmonic mean of precision and recall of words counted with multiplicity; 0.0 where either side is empty.
+    """Harmonic mean of precision and recall of words with multiplicity; 0.0 where either side is empty.
 
     Args:
         prediction: the system's answer.

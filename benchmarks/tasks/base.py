@@ -1,4 +1,4 @@
-"""What the runner and the tables need from a benchmark: samples, scores, and what a model must not have seen."""
+"""What runner and tables need from a benchmark: samples, scores, and what a model must not have seen."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Sample:
         reference: the true answer.
         cluster: what intervals draw as a whole: the image, or the patient where known.
         groups: breakdowns, name -> values; a sample counts in each of its values ({"organ": ("CHEST",)}).
-        stratum: shuffled regions come from another image of the same stratum, so that the control changes where the
-            boxes are rather than which body part they speak of.
+        stratum: shuffled regions come from another image of the same stratum, so that the control changes
+            where the boxes are rather than which body part they speak of.
     """
 
     sample_id: str

@@ -25,7 +25,14 @@ def regions(x, size=(100, 200)):
     )
 
 
-SAMPLES = [sample(1, "a"), sample(2, "a"), sample(3, "b"), sample(4, "c"), sample(5, "d", "HEAD"), sample(6, "e", "HEAD")]
+SAMPLES = [
+    sample(1, "a"),
+    sample(2, "a"),
+    sample(3, "b"),
+    sample(4, "c"),
+    sample(5, "d", "HEAD"),
+    sample(6, "e", "HEAD"),
+]
 OWN = {s.sample_id: regions(int(s.sample_id)) for s in SAMPLES}
 SIZES = {s.cluster: (100, 200) for s in SAMPLES}
 IMAGE_OF_X = {float(s.sample_id): s.cluster for s in SAMPLES}

@@ -36,7 +36,7 @@ from benchmarks.metrics.vqa_token_f1 import VqaTokenF1, token_f1_score
         (" ?! ", ""),
         ("none", "none"),  # not an alias of no: it may answer "how many"
         ("no fracture", "no fracture"),  # an alias is the whole answer only
-        ("６ cm", "6 cm"),
+        ("６ cm", "6 cm"),  # noqa: RUF001 (a full-width digit is meant)
         ("under_score", "under score"),
     ],
 )

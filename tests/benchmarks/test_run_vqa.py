@@ -19,9 +19,14 @@ ORGANS = ("CHEST", "HEAD", "ABD")
 
 def record(qid, image, question, answer, answer_type="CLOSED", question_type="PRES"):
     return {
-        "qid": qid, "image_name": f"{image}.png", "image_organ": ORGANS[image % 3], "question": question,
-        "answer": answer, "answer_type": answer_type, "question_type": question_type, "phrase_type": "freeform",
-    }  # fmt: skip
+        "qid": qid,
+        "image_name": f"{image}.png",
+        "image_organ": ORGANS[image % 3],
+        "question": question,
+        "answer": answer,
+        "answer_type": answer_type,
+        "question_type": question_type,
+    }
 
 
 @pytest.fixture
@@ -98,7 +103,17 @@ def checkpoint(folder, **config):
 
 
 def arguments(data, out, *more, split="official-test"):
-    return ["--data-dir", str(data), "--split", split, "--out", str(out), "--batch-size", "5", *map(str, more)]
+    return [
+        "--data-dir",
+        str(data),
+        "--split",
+        split,
+        "--out",
+        str(out),
+        "--batch-size",
+        "5",
+        *map(str, more),
+    ]
 
 
 def full(data, regions, folder, out):
@@ -119,7 +134,9 @@ def test_controls_baselines_and_breakdowns(data, regions, tmp_path, use_model, c
     assert (mean("none", "overall"), mean("predicted", "overall"), mean("shuffled", "overall")) == (0, 1, 0.5)
     assert mean("shuffled", "answer type=OPEN") == 1
     assert mean("predicted", "organ=HEAD") == 1
-    assert metrics["conditions"]["none"]["exact"]["question type=SIZE"]["n"] == 6  # of two types: counted in each
+    assert (
+        metrics["conditions"]["none"]["exact"]["question type=SIZE"]["n"] == 6
+    )  # of two types: counted in each
     assert metrics["conditions"]["none"]["token-f1"]["answer type=OPEN"]["mean"] == 0.5
     assert metrics["conditions"]["predicted"]["exact"]["overall"]["n_clusters"] == 6
     gain = metrics["comparisons"]["predicted - shuffled"]["overall"]

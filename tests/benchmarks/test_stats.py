@@ -12,8 +12,8 @@ def test_equal_scores_give_a_point():
 
 
 def test_two_clusters_have_three_possible_means():
-    # Clusters (1, 1, 1) and (0): drawn twice each 1/4, both once 1/2. Means 1, 0 and 3/4: the 95 % interval is [0, 1],
-    # the 40 % interval (quantiles .3 and .7) is the middle value alone.
+    # Clusters (1, 1, 1) and (0): drawn twice each 1/4, both once 1/2. Means 1, 0 and 3/4: the 95 % interval
+    # is [0, 1], the 40 % interval (quantiles .3 and .7) is the middle value alone.
     scores, clusters = [1, 1, 1, 0], ["a", "a", "a", "b"]
     wide = clustered_interval(scores, clusters)
     assert (wide.mean, wide.low, wide.high) == (0.75, 0, 1)

@@ -15,7 +15,6 @@ from grounding.evaluate import (
     evaluate_dataset,
     find_sets,
     markdown_table,
-    modality_code,
     read_coco,
     regions_to_coco,
     score_detections,
@@ -27,7 +26,8 @@ def coco_set(boxes, categories=("a",), n_images=2, size=(100, 100)):
     """boxes: (image_id, category_id, xywh)."""
     return {
         "images": [
-            {"id": i + 1, "file_name": f"{i + 1}.png", "height": size[0], "width": size[1]} for i in range(n_images)
+            {"id": i + 1, "file_name": f"{i + 1}.png", "height": size[0], "width": size[1]}
+            for i in range(n_images)
         ],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(categories)],
         "annotations": [
@@ -98,7 +98,9 @@ def test_parity_with_pycocotools_on_random_boxes():
     from pycocotools.cocoeval import COCOeval
 
     rng = np.random.default_rng(0)
-    truth = [(i, int(rng.integers(1, 4)), tuple(rng.uniform(5, 40, 4))) for i in range(1, 13) for _ in range(6)]
+    truth = [
+        (i, int(rng.integers(1, 4)), tuple(rng.uniform(5, 40, 4))) for i in range(1, 13) for _ in range(6)
+    ]
     coco = coco_set(truth, ("a", "b", "c"), n_images=12)
     detections = [
         detection(i, np.array(b) + rng.normal(0, scale, 4), float(rng.uniform()), c)
@@ -151,7 +153,9 @@ class OracleGrounder:
             record = self.coco["images"][self.next]
             self.next += 1
             mine = [a for a in self.coco["annotations"] if a["image_id"] == record["id"]]
-            boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in mine)], dtype=np.float32)
+            boxes = np.array(
+                [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in mine)], dtype=np.float32
+            )
             index = np.array([a["category_id"] - 1 for a in mine], dtype=np.int64)
             scores = np.ones(len(mine), dtype=np.float32)
             found.append(Regions(boxes.reshape(-1, 4), scores, index, tuple(phrases), image.size))
@@ -201,13 +205,6 @@ def test_find_sets_names_what_is_there(set_on_disk):
     assert [p.name for p in find_sets(root)] == ["toy"]
     with pytest.raises(FileNotFoundError, match=r"toy.*--sets"):
         find_sets(root, ["other"])
-
-
-def test_modality_code_from_field_or_words():
-    assert modality_code({"modality_code": "OP", "modality": "x"}) == "OP"
-    assert modality_code({"modality": "abdominal CT"}) == "CT"
-    assert modality_code({"modality": "blood smear light microscopy"}) == "SM"
-    assert modality_code({}) is None
 
 
 def test_table_has_a_row_a_set_and_their_mean():
