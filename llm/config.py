@@ -1,0 +1,123 @@
+"""The training recipe: one dataclass, its YAML form, and errors that name the nearest field."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .data.vqa_rad import Split
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Recipe of the nano vision-language model; every default is declared here only.
+
+    Attributes:
+        train_split: The split to learn from.
+        val_split: The split to watch, None for none; never a test split.
+        epochs: Passes over the questions.
+        questions_per_batch: Questions in an optimisation step.
+        questions_per_row: Questions about one image that share a row (image and regions are computed once a row).
+        lora_rank: Rank of LoRA on every linear layer of the language model.
+        lora_alpha: LoRA's scale is alpha / rank.
+        learning_rate: Peak rate of LoRA and the spatial tokens.
+        projector_learning_rate: Peak rate of the projector.
+        weight_decay: AdamW's decay, of matrices.
+        warmup_steps: Steps of linear warm-up; a cosine down to `final_rate` follows.
+        final_rate: Last learning rate as a fraction of the peak.
+        clip_norm: Largest gradient norm.
+        image_views: Random views an image beside the plain one, features cached in memory.
+        drop_block: Probability that the whole region block is omitted.
+        drop_region: Probability that one region is dropped.
+        jitter_region: Standard deviation of a corner's movement as a fraction of the box's side.
+        image_size: Side of the square that an image is resized to, in pixels.
+        projector_hidden_size: Width of the projector's hidden layer.
+        base_language_model: Name in the base-weight cache, or a folder.
+        base_vision_tower: Name in the base-weight cache, or a folder.
+        eval_epochs: Evaluate on `val_split` after every so many epochs, and at the end.
+        save_steps: Steps between resumable states.
+        threads: torch's threads.
+        seed: Of everything random.
+    """
+
+    train_split: Split = "disjoint-train"
+    val_split: Split | None = None
+    epochs: int = 8
+    questions_per_batch: int = 16
+    questions_per_row: int = 5
+    lora_rank: int = 32
+    lora_alpha: int = 64
+    learning_rate: float = 4e-4
+    projector_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 60
+    final_rate: float = 0.05
+    clip_norm: float = 1.0
+    image_views: int = 4
+    drop_block: float = 0.15
+    drop_region: float = 0.15
+    jitter_region: float = 0.03
+    image_size: int = 256
+    projector_hidden_size: int = 768
+    base_language_model: str = "smollm2-135m-instruct"
+    base_vision_tower: str = "efficientnet-lite0"
+    eval_epochs: int = 2
+    save_steps: int = 200
+    threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse recipes that would train on or choose by test data, or cannot run."""
+        for name in ("train_split", "val_split"):
+            if str(getattr(self, name)).endswith("test"):
+                raise ValueError(f"{name} must not be a test split, got {getattr(self, name)!r}")
+        if self.val_split and self.val_split.split("-")[0] != self.train_split.split("-")[0]:
+            raise ValueError(
+                f"train_split {self.train_split!r} and val_split {self.val_split!r} share images; use one family"
+            )
+        for name in (
+            "epochs",
+            "questions_per_batch",
+            "questions_per_row",
+            "lora_rank",
+            "eval_epochs",
+            "save_steps",
+            "threads",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def load_config(path: Path | str, **changes: object) -> TrainConfig:
+    """Read a YAML recipe; `changes` (command-line flags, None for absent) outrank it.
+
+    Raises:
+        ValueError: An unknown field (the nearest one is named) or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold fields such as 'epochs: 8', got {type(values).__name__}")
+    values |= {name: value for name, value in changes.items() if value is not None}
+    for name, value in values.items():
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{path}: unknown field {name!r}; did you mean {near!r}?")
+        values[name] = _cast(name, value, fields[name].default)
+    return TrainConfig(**values)
+
+
+def _cast(name: str, value: object, default: object) -> object:
+    """Check a value against the type of its default; whole numbers pass as fractions, and "1e-3" is a number."""
+    if isinstance(default, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif default is None or type(value) is type(default):
+        return value
+    raise ValueError(f"{name} must be of type {type(default).__name__}, got {value!r}")

@@ -1,0 +1,46 @@
+"""Recipes: defaults, flags, and errors that name the nearest field."""
+
+from pathlib import Path
+
+import pytest
+
+from llm.config import TrainConfig, load_config
+
+CONFIGS = Path(__file__).parents[2] / "llm" / "configs"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_typo_names_the_nearest_field(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'lern_rate'.*'learning_rate'"):
+        load_config(write(tmp_path / "c.yaml", "lern_rate: 1"))
+
+
+def test_flags_outrank_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "epochs: 3\nlearning_rate: 1e-3\n")
+    assert load_config(path, epochs=5, seed=None) == TrainConfig(epochs=5, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs: many", "epochs: 1.5", "learning_rate: fast", "epochs: true", "- 1"]
+)
+def test_wrong_types_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"epochs|learning_rate|fields"):
+        load_config(write(tmp_path / "c.yaml", text))
+
+
+def test_test_splits_and_crossed_splits_are_refused() -> None:
+    with pytest.raises(ValueError, match="test split"):
+        TrainConfig(train_split="official-test")
+    with pytest.raises(ValueError, match="share images"):
+        TrainConfig(train_split="official-train", val_split="disjoint-val")
+
+
+def test_the_two_shipped_recipes_differ_in_their_splits_only() -> None:
+    disjoint, official = (load_config(CONFIGS / f"vqa_rad_{name}.yaml") for name in ("disjoint", "official"))
+    assert (disjoint.train_split, disjoint.val_split) == ("disjoint-train", "disjoint-val")
+    assert official == TrainConfig(train_split="official-train")
+    assert disjoint == TrainConfig(train_split="disjoint-train", val_split="disjoint-val")

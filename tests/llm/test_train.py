@@ -1,0 +1,146 @@
+"""Training on a tiny model: the loss falls, reloading gives the same model, a resumed run equals an uninterrupted one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from grounding.types import Regions
+from llm.config import TrainConfig
+from llm.data.batches import canonical_answers
+from llm.data.vqa_rad import read_vqa_rad
+from llm.nano.checkpoint import load_nano
+from llm.train import Trainer
+
+
+def trainer(
+    tiny_base: tuple[Path, Path], root: Path, regions: Regions, out: Path, **changes: object
+) -> Trainer:
+    recipe = {
+        "val_split": "disjoint-val",
+        "epochs": 10,
+        "image_size": 128,
+        "questions_per_batch": 6,
+        "questions_per_row": 3,
+        "lora_rank": 4,
+        "learning_rate": 2e-2,
+        "warmup_steps": 2,
+        "image_views": 1,
+        "projector_hidden_size": 16,
+        "base_language_model": str(tiny_base[0]),
+        "base_vision_tower": str(tiny_base[1]),
+        "eval_epochs": 5,
+        "threads": 1,
+    } | changes
+    folder = root / "vqa" / "vqa_rad"
+    train, val = (read_vqa_rad(folder, split) for split in ("disjoint-train", "disjoint-val"))
+    by_qid = {e.qid: regions for e in (*train, *val)}
+    return Trainer(TrainConfig(**recipe), train, val, by_qid, out)  # type: ignore[arg-type]
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_loss_falls_and_the_saved_model_is_the_trained_one(
+    tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    run = trainer(tiny_base, vqa_root, two_regions, tmp_path / "run")
+    assert run.total == 20
+    run.run()
+    log = log_of(run.out)
+    losses = [line["loss"] for line in log if "loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    assert {"val_loss", "val_exact", "val_exact_open", "val_exact_closed"} <= set(log[-1])
+    assert (run.out / "loss.png").stat().st_size > 1000
+
+    checkpoint = run.out / "checkpoint"
+    sizes = {path.name: path.stat().st_size for path in checkpoint.iterdir()}
+    assert "adapter_model.safetensors" in sizes
+    assert not any(
+        "embed_tokens.weight" in key for key in load_file(checkpoint / "adapter_model.safetensors")
+    )
+
+    assert run.val_batches is not None
+    packed, features = run.val_batches.build(run.val_batches.in_order()[0], vary=False)
+    inputs = {
+        "input_ids": packed.input_ids,
+        "position_ids": packed.position_ids,
+        "attention_mask": packed.attention_mask(torch.bfloat16),
+        "vision_features": features,
+    }
+    with torch.inference_mode():
+        trained = run._answer_logits(packed, features)
+        kept, _ = load_nano(checkpoint, merge=False)
+        merged, _ = load_nano(checkpoint)
+        for model, tolerance in ((kept, 0.03), (merged, 0.15)):
+            loaded = model(**inputs).logits.flatten(0, 1)[packed.source].float()
+            torch.testing.assert_close(loaded, trained, atol=tolerance, rtol=0.02)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    whole = trainer(tiny_base, vqa_root, two_regions, tmp_path / "whole", epochs=3, val_split="disjoint-val")
+    whole.run()
+    first = trainer(tiny_base, vqa_root, two_regions, tmp_path / "parts", epochs=3)
+    first.run(stop_after=4)
+    with (first.out / "log.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss": 1.0}\n')  # logged after the state, then killed
+    second = trainer(tiny_base, vqa_root, two_regions, tmp_path / "parts", epochs=3)
+    assert second.step == 4
+    assert not log_of(second.out)
+    second.run()
+    one, two = (load_file(run.out / "state.safetensors") for run in (whole, second))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_another_recipe_does_not_continue_a_run(
+    tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    trainer(tiny_base, vqa_root, two_regions, tmp_path / "run").run(stop_after=1)
+    with pytest.raises(ValueError, match="another seed"):
+        trainer(tiny_base, vqa_root, two_regions, tmp_path / "run", seed=1)
+
+
+def test_every_question_is_seen_once_an_epoch(
+    tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    batches = trainer(tiny_base, vqa_root, two_regions, tmp_path / "run").train_batches
+    for epoch in range(2):
+        rows = [row for batch in batches.epoch(epoch) for row in batch]
+        assert sorted(q for row in rows for q in row.questions) == list(range(12))
+        assert all(len({batches.examples[q].image_path for q in row.questions}) == 1 for row in rows)
+    assert batches.epoch(0) == batches.epoch(0) != batches.epoch(1)
+
+
+def test_missing_regions_are_named(
+    tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="have no regions"):
+        train = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")
+        config = TrainConfig(
+            image_size=128,
+            image_views=1,
+            base_language_model=str(tiny_base[0]),
+            base_vision_tower=str(tiny_base[1]),
+        )
+        Trainer(config, train, [], {train[0].qid: two_regions}, tmp_path / "run")
+
+
+def test_answers_get_one_casing() -> None:
+    answers = ["Yes", "yes", "Right lung", "CT", "ct", "CT", "A mass.", "T2 weighted", "PA"]
+    assert canonical_answers(answers) == [
+        "yes",
+        "yes",
+        "right lung",
+        "CT",
+        "CT",
+        "CT",
+        "a mass",
+        "T2 weighted",
+        "PA",
+    ]
