@@ -115,9 +115,9 @@ class MedGLIPAgent:
 
     @property
     def models(self) -> dict[str, str]:
-        """The names of the models, for exports."""
-        names = {"grounder": self.grounder.name}
-        return names if self.vlm is None else {**names, "vlm": self.vlm.name}
+        """The names of the models, for exports; of a folder only its last part."""
+        names = {"grounder": Path(self.grounder.name).name}
+        return names if self.vlm is None else {**names, "vlm": Path(self.vlm.name).name}
 
     @property
     def _language_model(self) -> VisionLanguageModelLike:

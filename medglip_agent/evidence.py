@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from grounding.boxes import box_iou
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
 
@@ -34,6 +35,9 @@ MAX_PER_LABEL: Final[Mapping[str, int]] = {"region": 1, "organ": 1, "substructur
 # coloured marks and logos on grey pictures stay below it.
 _COLOUR_FRACTION: Final = 0.05
 _COLOUR_SPREAD: Final = 24
+
+
+_SAME_IOU: Final = 0.7
 
 
 class GroundedImageLike(Protocol):
@@ -96,9 +100,12 @@ class ImageEvidence:
         self._extras: dict[tuple[str, ...], Regions] = {}
 
     def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
-        """Return the regions of any phrases, in the vocabulary or not, by falling score."""
+        """Return the regions of any phrases, in the vocabulary or not, by falling score.
+
+        A box that nearly repeats a surer one of its phrase is left out: it is the same thing seen twice.
+        """
         threshold = self._threshold if box_threshold is None else box_threshold
-        return self._grounded.ground(tuple(phrases), box_threshold=threshold).sorted()
+        return _distinct(self._grounded.ground(tuple(phrases), box_threshold=threshold).sorted())
 
     @cached_property
     def vocabulary(self) -> Regions:
@@ -143,6 +150,20 @@ def is_coloured(pixels: np.ndarray) -> bool:
     """Return whether the uint8 (H, W, 3) picture shows colour beyond small marks on it."""
     spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
     return bool((spread > _COLOUR_SPREAD).mean() > _COLOUR_FRACTION)
+
+
+def _distinct(regions: Regions) -> Regions:
+    """Drop regions that overlap a surer one of the same phrase by more than _SAME_IOU; input is sorted."""
+    if len(regions) < 2:
+        return regions
+    repeats = (box_iou(regions.boxes, regions.boxes) > _SAME_IOU) & (
+        regions.phrase_index[:, None] == regions.phrase_index[None, :]
+    )
+    kept: list[int] = []
+    for index in range(len(regions)):
+        if not repeats[index, kept].any():
+            kept.append(index)
+    return regions[np.array(kept, dtype=np.int64)]
 
 
 def _concatenate(first: Regions, second: Regions) -> Regions:
@@ -251,7 +272,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from grounding.predictor import Grounder
-
     from llm.data.vqa_rad import read_vqa_rad
 
     examples = read_vqa_rad(args.data_dir / "vqa" / "vqa_rad", args.split)

@@ -59,11 +59,19 @@ def test_a_mention_beyond_the_vocabulary_is_looked_for_too(grounder: Any, chest:
 
 
 def test_organs_are_kept_once_and_lesions_a_few_times(grounder: Any, chest: MedicalImage) -> None:
-    boxes = [((i, i, i + 9, i + 9), 0.9 - i / 10) for i in range(5)]
+    boxes = [((10 * i, 0, 10 * i + 9, 9), 0.9 - i / 10) for i in range(5)]
     grounder.found = {"right lung": boxes, "bone fracture": boxes}
     regions = gather_evidence(grounder, chest, "").regions
     assert regions.phrases == ("right lung", "bone fracture", "bone fracture", "bone fracture")
     assert regions.scores.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.7])
+
+
+def test_a_box_seen_twice_is_kept_once(grounder: Any, chest: MedicalImage) -> None:
+    twice = [((0, 0, 100, 100), 0.9), ((0, 0, 100, 90), 0.8), ((0, 0, 100, 60), 0.7)]  # IoU .9, .6
+    grounder.found = {"bone fracture": twice, "polyp": twice[:1]}
+    regions = ImageEvidence(grounder, chest).ground(["polyp", "bone fracture"])
+    assert regions.phrases == ("polyp", "bone fracture", "bone fracture")
+    assert regions.scores.tolist() == pytest.approx([0.9, 0.9, 0.7])
 
 
 def test_a_modality_without_labels_gives_empty_regions(grounder: Any) -> None:

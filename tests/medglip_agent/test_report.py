@@ -47,11 +47,11 @@ def test_nothing_found_in_a_kind_of_image_without_questions(grounder: Any, vlm: 
 
 
 def test_many_regions_are_counted(grounder: Any, vlm: Any) -> None:
-    grounder.found = {"platelet": [((i, 0, i + 5, 5), 0.9) for i in range(3)]}
+    grounder.found = {"platelet": [((4 * i, 0, 4 * i + 3, 5), 0.9) for i in range(3)]}
     image = MedicalImage.from_array(np.zeros((30, 30), dtype=np.uint8), modality="SM")
     agent = MedGLIPAgent(grounder, vlm)
     assert len(agent.report(image).findings) == 3
-    grounder.found = {"platelet": [((i, 0, i + 5, 5), 0.9) for i in range(7)]}
+    grounder.found = {"platelet": [((4 * i, 0, 4 * i + 3, 5), 0.9) for i in range(7)]}
     assert agent.ask(image, "Show me the platelets").text == "Platelet: 7 regions [R1] [R2] [R3] ..."
 
 
