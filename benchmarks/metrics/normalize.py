@@ -32,6 +32,6 @@ def answer_tokens(text: str) -> list[str]:
 
 
 def normalize_answer(text: str) -> str:
-    """Normal form of the `exact` protocol: `answer_tokens` joined; as a whole answer "yep" is yes, "n" is no."""
+    """Normal form of the `exact` protocol: `answer_tokens` joined; a whole answer "yep" is yes, "n" is no."""
     joined = " ".join(answer_tokens(text))
     return YES_NO.get(joined, joined)
