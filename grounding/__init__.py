@@ -1,6 +1,7 @@
 """Grounding: a medical image and phrases in, regions of the image out.
 
-Names load on first use (PEP 562), so `import grounding` and `import grounding.types` load neither torch nor pydicom.
+Names load on first use (PEP 562), so `import grounding` and `import grounding.types` load neither torch nor
+pydicom.
 """
 
 from importlib import import_module

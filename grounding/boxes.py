@@ -1,8 +1,8 @@
 """Box formats and overlaps, for numpy arrays and torch tensors alike; what comes in is what comes out.
 
-Formats: xyxy = (x1, y1, x2, y2), xywh = (x1, y1, width, height), cxcywh = (centre x, centre y, width, height).
-Pixels are continuous coordinates with the origin at the top-left corner, so a whole image is (0, 0, width, height).
-`image_size` is (height, width). torch is never imported here: a tensor brings it along.
+Formats: xyxy = (x1, y1, x2, y2), xywh = (x1, y1, width, height), cxcywh = (centre x, centre y, width,
+height). Pixels are continuous coordinates with the origin at the top-left corner, so a whole image is (0, 0,
+width, height). `image_size` is (height, width). torch is never imported here: a tensor brings it along.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def xywh_to_xyxy(boxes: Boxes) -> Boxes:
 
 
 def normalize_boxes(boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
-    """(..., 4) xyxy pixels -> (..., 4) cxcywh as fractions of the image, in [0, 1] where the box lies inside it.
+    """(..., 4) xyxy pixels -> (..., 4) cxcywh as fractions of the image, in [0, 1] inside it.
 
     Args:
         boxes: xyxy, pixels of an image of `image_size`.
@@ -103,7 +103,7 @@ def denormalize_boxes(boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
 
 
 def clip_boxes(boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
-    """(..., 4) xyxy pixels, cut at the edges of the image; a box outside becomes one without area on the edge."""
+    """(..., 4) xyxy pixels, cut at the edges of the image; a box outside becomes a line or point there."""
     height, width = _height_width(image_size)
     x1, y1, x2, y2 = _columns(boxes)
     return _stack((x1.clip(0, width), y1.clip(0, height), x2.clip(0, width), y2.clip(0, height)))
@@ -111,8 +111,9 @@ def clip_boxes(boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
 
 def box_area(boxes: Boxes) -> Boxes:
     """(..., 4) xyxy -> (...,) area in squared units; an inside-out box has area 0."""
-    x1, y1, x2, y2 = _columns(boxes)
-    return (x2 - x1).clip(0, None) * (y2 - y1).clip(0, None)
+    _columns(boxes)
+    area: Boxes = _extent(boxes[..., :2], boxes[..., 2:])
+    return area
 
 
 def box_iou(first: Boxes, second: Boxes) -> Boxes:
@@ -122,7 +123,8 @@ def box_iou(first: Boxes, second: Boxes) -> Boxes:
     """
     first, second = _pair(first, second)
     intersection, union = _overlap(first, second)
-    return intersection / union.clip(_TINY, None)
+    iou: Boxes = intersection / union.clip(_TINY, None)
+    return iou
 
 
 def generalized_box_iou(first: Boxes, second: Boxes) -> Boxes:
@@ -133,8 +135,9 @@ def generalized_box_iou(first: Boxes, second: Boxes) -> Boxes:
     """
     first, second = _pair(first, second)
     intersection, union = _overlap(first, second)
-    hull = box_area(_around(first, second))
-    return intersection / union.clip(_TINY, None) - (hull - union) / hull.clip(_TINY, None)
+    hull = _hull_area(first, second)
+    giou: Boxes = intersection / union.clip(_TINY, None) - (hull - union) / hull.clip(_TINY, None)
+    return giou
 
 
 def _pair(first: Boxes, second: Boxes) -> tuple[Boxes, Boxes]:
@@ -156,39 +159,27 @@ def _at_least_float32(boxes: Boxes) -> Boxes:
     return widened
 
 
-def _corners(first: Boxes, second: Boxes) -> tuple[Boxes, ...]:
-    """Broadcast (N, 4) and (M, 4) to columns (N, 1) and (1, M)."""
-    return (*_columns(first[:, None, :]), *_columns(second[None, :, :]))
-
-
 def _overlap(first: Boxes, second: Boxes) -> tuple[Boxes, Boxes]:
-    """Intersection and union areas, each (N, M)."""
+    """Intersection and union areas of every pair, each (N, M)."""
     backend = _backend(first)
-    ax1, ay1, ax2, ay2, bx1, by1, bx2, by2 = _corners(first, second)
-    inner: Boxes = backend.stack(
-        (
-            backend.maximum(ax1, bx1),
-            backend.maximum(ay1, by1),
-            backend.minimum(ax2, bx2),
-            backend.minimum(ay2, by2),
-        ),
-        -1,
-    )
-    intersection = box_area(inner)
+    one, other = first[:, None, :], second[None, :, :]
+    top_left = backend.maximum(one[..., :2], other[..., :2])
+    bottom_right = backend.minimum(one[..., 2:], other[..., 2:])
+    intersection: Boxes = _extent(top_left, bottom_right)
     return intersection, box_area(first)[:, None] + box_area(second)[None, :] - intersection
 
 
-def _around(first: Boxes, second: Boxes) -> Boxes:
-    """The smallest box around each pair, (N, M, 4)."""
+def _hull_area(first: Boxes, second: Boxes) -> Boxes:
+    """Area of the smallest box around each pair, (N, M)."""
     backend = _backend(first)
-    ax1, ay1, ax2, ay2, bx1, by1, bx2, by2 = _corners(first, second)
-    around: Boxes = backend.stack(
-        (
-            backend.minimum(ax1, bx1),
-            backend.minimum(ay1, by1),
-            backend.maximum(ax2, bx2),
-            backend.maximum(ay2, by2),
-        ),
-        -1,
-    )
-    return around
+    one, other = first[:, None, :], second[None, :, :]
+    top_left = backend.minimum(one[..., :2], other[..., :2])
+    bottom_right = backend.maximum(one[..., 2:], other[..., 2:])
+    area: Boxes = _extent(top_left, bottom_right)
+    return area
+
+
+def _extent(top_left: Any, bottom_right: Any) -> Any:
+    """Area between two corners, (..., 2) each -> (...,); 0 where they cross."""
+    sides = (bottom_right - top_left).clip(0, None)
+    return sides[..., 0] * sides[..., 1]

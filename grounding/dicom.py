@@ -1,7 +1,8 @@
 """DICOM files in: pixels through every look-up that the standard puts before a screen, and where they lie.
 
-Only the elements that pixels and geometry need are kept after parsing; the rest, names and dates with it, is dropped.
-Decoding is pydicom's with pylibjpeg-openjpeg, pylibjpeg-rle, pyjpegls, GDCM and Pillow as its plugins.
+Only the elements that pixels and geometry need are kept after parsing; the rest, names and dates with it, is
+dropped. Decoding is pydicom's with pylibjpeg-openjpeg, pylibjpeg-rle, pyjpegls, GDCM and Pillow as its
+plugins.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -27,7 +29,7 @@ from pydicom.uid import (
 )
 
 from .images import MAX_BYTES, Frame, ImageError, ImageSource, View, check_size, inflate, reading
-from .types import PixelSpacing, Window
+from .types import PixelSpacing, Window, check_orientation
 from .windowing import SOFT_TISSUE, WindowFunction, percentile_window
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -37,12 +39,11 @@ _KEPT = ("Modality", "SOPClassUID", "ImagerPixelSpacing", "NominalScannedPixelSp
 _KEPT_GEOMETRY = ("ImageOrientationPatient", "PatientOrientation", "SequenceOfUltrasoundRegions")
 _PROJECTIONS = {"CR", "DX", "MG", "XA", "RF", "RG", "PX", "IO"}
 _NO_MODALITY = {"OT", "SC"}  # "other" and an obsolete code say nothing
-_LETTERS = re.compile(r"[LRAPHF]{1,3}")
 _CENTIMETRES = 3  # unit code of ultrasound regions, PS3.3 C.8.5.5.1.15
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether the bytes look like DICOM: the prefix after the preamble, or a bare data set of group 2 or 8."""
+    """Whether the bytes look like DICOM: the prefix after the preamble, or a bare data set (group 2 or 8)."""
     if data[128:132] == b"DICM":
         return True
     little, big = data[:2], data[1::-1]
@@ -59,13 +60,14 @@ def read_dicom(data: bytes, name: str, modality: str | None = None) -> ImageSour
         modality: DICOM code that overrides the file's.
 
     Raises:
-        ImageError: the file is damaged, holds no pixels, declares too many, or is coded in a way none here reads.
+        ImageError: the file is damaged, holds no pixels, declares too many, or is coded in a way none here
+            reads.
     """
     with reading(name):
         _check_deflated(data, name)
         dataset = pydicom.dcmread(BytesIO(data), force=True)
         _require_pixels(dataset, name)
-        dataset = _pixels_only(dataset)
+        _pixels_only(dataset)
         check_size(name, _integer(dataset, "Rows"), _integer(dataset, "Columns"))
         count = max(1, _integer(dataset, "NumberOfFrames"))
         modality = modality or _modality(dataset)
@@ -99,7 +101,7 @@ def _require_pixels(dataset: Dataset, name: str) -> None:
     raise ImageError(f"{name}: is {what} and holds no pixels; give a DICOM image")
 
 
-def _pixels_only(dataset: Dataset) -> Dataset:
+def _pixels_only(dataset: pydicom.FileDataset) -> None:
     """Drop, in place, what pixels and geometry do not need: every identifier goes with it."""
     syntax = dataset.file_meta.get("TransferSyntaxUID") or _bare_syntax(dataset)
     for element_tag in list(dataset.keys()):
@@ -113,10 +115,9 @@ def _pixels_only(dataset: Dataset) -> Dataset:
                     del group[element_tag]
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
-    return dataset
 
 
-def _bare_syntax(dataset: Dataset) -> pydicom.uid.UID:
+def _bare_syntax(dataset: pydicom.FileDataset) -> pydicom.uid.UID:
     """The transfer syntax of a data set without a file meta group, as pydicom guessed it when reading."""
     implicit, little = dataset.original_encoding
     if implicit:
@@ -141,7 +142,7 @@ def _frame(dataset: Dataset, modality: str | None, name: str, index: int) -> Fra
 
 
 def _decode(dataset: Dataset, name: str, index: int) -> tuple[npt.NDArray[Any], str]:
-    """The stored values of one frame, (H, W) or (H, W, 3), in native byte order, and how they are coloured."""
+    """The stored values of one frame, (H, W) or (H, W, 3) in native byte order, and their colour model."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == JPEGExtended12Bit and _integer(dataset, "BitsStored") > 8:
         return _decode_12_bit_jpeg(dataset, index), str(dataset.PhotometricInterpretation)
@@ -149,7 +150,8 @@ def _decode(dataset: Dataset, name: str, index: int) -> tuple[npt.NDArray[Any], 
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise ImageError(
-            f"{name}: is coded as {syntax.name!r}, which no decoder here reads; export it as Explicit VR Little Endian"
+            f"{name}: is coded as {syntax.name!r}, which no decoder here reads; "
+            "export it as Explicit VR Little Endian"
         ) from error
     values, meaning = decoder.as_array(dataset, index=index)
     return values.astype(values.dtype.newbyteorder("=")), str(meaning["photometric_interpretation"])
@@ -164,7 +166,7 @@ def _decode_12_bit_jpeg(dataset: Dataset, index: int) -> npt.NDArray[Any]:
     frames = max(1, _integer(dataset, "NumberOfFrames"))
     fragment = gdcm.Fragment()
     coded = get_frame(dataset.PixelData, index, number_of_frames=frames)
-    fragment.SetByteValue(coded, gdcm.VL(len(coded)))
+    fragment.SetByteStringValue(coded)
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
@@ -184,9 +186,9 @@ def _decode_12_bit_jpeg(dataset: Dataset, index: int) -> npt.NDArray[Any]:
 
 def _eight_bits(rgb: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
     """Scale colours of `bits` bits to 0..255."""
-    if bits == 8:
-        return rgb.astype(np.uint8)
-    return np.rint(rgb.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
+    scaled = rgb if bits == 8 else np.rint(rgb.astype(np.float64) * (255 / (2**bits - 1)))
+    eight_bits: npt.NDArray[np.uint8] = scaled.astype(np.uint8)
+    return eight_bits
 
 
 def _grey_frame(
@@ -198,7 +200,7 @@ def _grey_frame(
     spacing: PixelSpacing | None,
     orientation: tuple[str, str] | None,
 ) -> Frame:
-    """Modality look-up, then the file's VOI table or windows, or a default window (PS3.3 C.11.1 and C.11.2)."""
+    """Modality look-up, then the file's VOI table or windows, or a default (PS3.3 C.11.1 and C.11.2)."""
     scale = _macro(dataset, index, "PixelValueTransformationSequence")
     values = _rescale(stored, scale)
     view = _macro(dataset, index, "FrameVOILUTSequence")
@@ -220,7 +222,7 @@ def _grey_frame(
 
 
 def _rescale(stored: npt.NDArray[Any], scale: Dataset) -> npt.NDArray[Any]:
-    """Stored values to modality units; whole slopes keep integers, which VOI tables need; none given: unchanged."""
+    """Stored values to modality units; whole slopes keep integers, as VOI tables need."""
     if scale.get("ModalityLUTSequence"):
         table: npt.NDArray[Any] = apply_modality_lut(stored, scale)
         return table
@@ -236,7 +238,7 @@ def _rescale(stored: npt.NDArray[Any], scale: Dataset) -> npt.NDArray[Any]:
 
 
 def _padding(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels that only fill the frame (Pixel Padding Value and its range limit); none if that is everything."""
+    """Pixels that only fill the frame (Pixel Padding Value, Range Limit); none if that is everything."""
     first = _numbers(dataset, "PixelPaddingValue")
     if not first:
         return np.zeros(stored.shape, dtype=bool)
@@ -262,8 +264,8 @@ def _function(view: Dataset) -> WindowFunction:
 def _spacing(dataset: Dataset, index: int, modality: str | None) -> PixelSpacing | None:
     """Pixel spacing and what it measures (PS3.3 10.7.1.3).
 
-    A projection's Pixel Spacing counts as measured in the patient only when it is calibrated: when it says how, or
-    differs from the Imager Pixel Spacing, which lies at the detector.
+    A projection's Pixel Spacing counts as measured in the patient only when it is calibrated: when it says
+    how, or differs from the Imager Pixel Spacing, which lies at the detector.
     """
     measured = _numbers(_macro(dataset, index, "PixelMeasuresSequence"), "PixelSpacing")
     detector = _numbers(dataset, "ImagerPixelSpacing") or _numbers(dataset, "NominalScannedPixelSpacing")
@@ -275,7 +277,7 @@ def _spacing(dataset: Dataset, index: int, modality: str | None) -> PixelSpacing
         return _make_spacing(measured, "detector" if at_detector else "pixel")
     if detector:
         return _make_spacing(detector, "detector")
-    regions = dataset.get("SequenceOfUltrasoundRegions") or ()
+    regions: Sequence[Dataset] = dataset.get("SequenceOfUltrasoundRegions") or []
     if len(regions) == 1:
         region = regions[0]
         units = {*_numbers(region, "PhysicalUnitsXDirection"), *_numbers(region, "PhysicalUnitsYDirection")}
@@ -295,12 +297,14 @@ def _orientation(dataset: Dataset, index: int) -> tuple[str, str] | None:
         across, down = _direction(cosines[:3]), _direction(cosines[3:])
         return (across, down) if across and down else None
     letters = dataset.get("PatientOrientation")
-    stated = tuple(str(value) for value in letters) if isinstance(letters, Sequence) else ()
-    if len(stated) == 2 and all(
-        _LETTERS.fullmatch(value) and len(set(value)) == len(value) for value in stated
-    ):
-        return stated[0], stated[1]
-    return None
+    if not isinstance(letters, Sequence) or isinstance(letters, str) or len(letters) != 2:
+        return None
+    stated = str(letters[0]), str(letters[1])
+    try:
+        check_orientation(stated)
+    except ValueError:  # empty, or the letters of quadrupeds
+        return None
+    return stated
 
 
 def _direction(cosines: Sequence[float]) -> str:
@@ -313,7 +317,7 @@ def _direction(cosines: Sequence[float]) -> str:
 
 
 def _macro(dataset: Dataset, index: int, name: str) -> Dataset:
-    """Where an enhanced file keeps a value for this frame: its own group, the shared one, else the file itself."""
+    """Where a value of this frame stands: in its own group, the shared one, else the file itself."""
     for keyword, position in zip(_GROUPS, (index, 0), strict=True):
         groups = dataset.get(keyword) or ()
         if position < len(groups) and groups[position].get(name):
@@ -333,7 +337,7 @@ def _integer(dataset: Dataset, keyword: str) -> int:
 
 
 def _numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """The values of an optional element; none when it is absent, or not all finite numbers (files do carry such)."""
+    """The values of an optional element; none when it is absent or not all finite numbers, as happens."""
     try:
         stated = dataset.get(keyword)
         several = isinstance(stated, Sequence) and not isinstance(stated, str)

@@ -1,7 +1,7 @@
 """Image files in: what a file is follows from its content, and every bad file gives one `ImageError`.
 
-`open_source` reads a file once; an `ImageSource` then renders any frame with any window. PNG, JPEG, TIFF and BMP are
-read here, DICOM in `dicom.py`, NIfTI in `nifti.py`. Nothing that names a patient is kept.
+`open_source` reads a file once; an `ImageSource` then renders any frame with any window. PNG, JPEG, TIFF and
+BMP are read here, DICOM in `dicom.py`, NIfTI in `nifti.py`. Nothing that names a patient is kept.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class ImageError(ValueError):
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on a damaged file into an `ImageError` (decoders raise nearly everything)."""
+    """Turn whatever a decoder raises on a damaged file (nearly everything) into an `ImageError`."""
     try:
         yield
     except ImageError:
         raise
     except Exception as error:
-        detail = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        detail = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            f"{name}: cannot be decoded ({detail[:200]}); the file is damaged, truncated or of a kind that no "
-            "decoder here reads: copy it again, or export it uncompressed"
+            f"{name}: cannot be decoded ({detail[:200]}); the file is damaged, truncated or of a kind that "
+            "no decoder here reads: copy it again, or export it uncompressed"
         ) from error
 
 
@@ -73,7 +73,8 @@ class Frame:
 
     Args:
         values: grey (H, W) in rescaled units (HU for CT), or RGB uint8 (H, W, 3).
-        windows: the windows that the file offers, the first is the default; empty = uint8 values shown as they are.
+        windows: the windows that the file offers, the first is the default; empty = uint8 values shown as
+            they are.
         function: how windows map values.
         inverted: low values are bright (DICOM MONOCHROME1).
         shown: uint8 (H, W), what the file's own look-up table makes of `values`; the default where present.
@@ -105,7 +106,8 @@ class ImageSource:
 
     Args:
         name: the file's name, for error messages only.
-        views: the ways to step through it, the first is the default; "frames", or "axial", "coronal", "sagittal".
+        views: the ways to step through it, the first is the default; "frames", or "axial", "coronal",
+            "sagittal".
         modality: DICOM code, None = unknown.
     """
 
@@ -129,7 +131,8 @@ class ImageSource:
         """The decoded values and geometry of one frame.
 
         Args:
-            frame: index from 0, negative counts from the end; None = the first, or the middle slice of a volume.
+            frame: index from 0, negative counts from the end; None = the first, or the middle slice of a
+                volume.
             view: a key of `views`; None = the first.
 
         Raises:
@@ -148,12 +151,14 @@ class ImageSource:
         """One frame as 8-bit RGB.
 
         Args:
-            frame: index from 0, negative counts from the end; None = the first, or the middle slice of a volume.
+            frame: index from 0, negative counts from the end; None = the first, or the middle slice of a
+                volume.
             window: in rescaled units; None = the file's own table or first window, or one from the data.
             view: a key of `views`; None = the first.
 
         Raises:
-            ImageError: there is no such view or frame, it cannot be decoded, or a window is asked of a colour picture.
+            ImageError: there is no such view or frame, it cannot be decoded, or a window is asked of a colour
+                picture.
         """
         raw = self.frame(frame, view=view)
         if raw.values.ndim == 3:
@@ -282,7 +287,7 @@ def _raster_values(picture: Image.Image) -> npt.NDArray[Any]:
 
 
 def inflate(data: bytes, limit: int, wbits: int = 31) -> bytes:
-    """Decompress at most `limit` bytes of a gzip stream (all its members) or, with `wbits=-15`, a raw deflate one."""
+    """Decompress at most `limit` bytes: all members of a gzip stream, or raw deflate with `wbits=-15`."""
     pieces: list[bytes] = []
     while data and limit > 0:
         stream = zlib.decompressobj(wbits)

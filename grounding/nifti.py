@@ -1,7 +1,7 @@
 """NIfTI volumes in: one slice at a time, turned to radiological convention.
 
-Voxel axes follow the affine to the nearest patient axis; a slice index counts along the patient axis towards the
-right, front or top (nibabel's canonical RAS+), whatever the order in the file.
+Voxel axes follow the affine to the nearest patient axis; a slice index counts along the patient axis towards
+the right, front or top (nibabel's canonical RAS+), whatever the order in the file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import io_orientation
 
 from .images import MAX_BYTES, Frame, ImageError, ImageSource, View, check_size, inflate, reading
 from .types import PixelSpacing, Window
@@ -21,8 +23,8 @@ from .windowing import SOFT_TISSUE, percentile_window
 MAX_VOXELS = 1 << 29
 """Largest volume that is read, in voxels over all time points."""
 
-# view: (patient axis of the slices, of the rows, of the columns), 0 = right-left, 1 = front-back, 2 = head-foot;
-# every row and column then runs towards left, back or foot.
+# view: (patient axis of the slices, of the rows, of the columns); 0 = right-left, 1 = front-back,
+# 2 = head-foot; every row and column then runs towards left, back or foot.
 _PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 _TOWARDS = ("L", "P", "F")
 _UNIT_MM = {"meter": 1000.0, "micron": 0.001}
@@ -54,7 +56,8 @@ def read_nifti(data: bytes, name: str, modality: str | None = None) -> ImageSour
         raw = inflate(data, needed) if data[:2] == b"\x1f\x8b" else data
         if len(raw) < needed:
             raise ImageError(
-                f"{name}: is truncated, {len(raw)} bytes of the {needed} that its header declares; copy it again"
+                f"{name}: is truncated, {len(raw)} bytes of the {needed} that its header declares; "
+                "copy it again"
             )
         volume = _Volume(kind.from_bytes(raw), name, modality)
         return ImageSource(name, volume.views(), modality)
@@ -87,8 +90,8 @@ def _declared_bytes(header: Any, name: str) -> int:
     needed = int(header.get_data_offset()) + voxels * int(header.get_data_dtype().itemsize)
     if voxels > MAX_VOXELS or needed > MAX_BYTES:
         raise ImageError(
-            f"{name}: declares {' x '.join(map(str, shape))} voxels, more than the {MAX_VOXELS} that are read; "
-            "export a part of it"
+            f"{name}: declares {' x '.join(map(str, shape))} voxels, more than the {MAX_VOXELS} "
+            "that are read; export a part of it"
         )
     return needed
 
@@ -110,14 +113,14 @@ class _Volume:
         self._rounds = shape[3:]
         known = int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0
         self._oriented = known
-        turns = nib.orientations.io_orientation(image.affine)
+        turns = io_orientation(image.affine)
         if np.isnan(turns).any():
             turns = np.array([[0, 1], [1, 1], [2, 1]])
             self._oriented = False
         self._voxel_axis = {int(patient): voxel for voxel, (patient, _) in enumerate(turns)}
         self._towards_ras = {int(patient): flip > 0 for patient, flip in turns}
         unit = image.header.get_xyzt_units()[0]
-        self._zooms = [float(mm) * _UNIT_MM.get(unit, 1.0) for mm in nib.affines.voxel_sizes(image.affine)]
+        self._zooms = [float(mm) * _UNIT_MM.get(unit, 1.0) for mm in voxel_sizes(image.affine)]
 
     def views(self) -> dict[str, View]:
         """The planes in which the volume has pictures of more than one pixel a side."""
@@ -148,7 +151,7 @@ class _Volume:
         return Frame(np.ascontiguousarray(values), windows, spacing=spacing, orientation=orientation)
 
     def _voxels(self, axis: int, position: int, turn: int) -> npt.NDArray[Any]:
-        """One slice across a voxel axis: two-dimensional, or (..., 3) uint8 for colour; axes in file order."""
+        """One slice across a voxel axis, two-dimensional or (..., 3) uint8 for colour; axes in file order."""
         where: list[Any] = [slice(None)] * len(self._image.shape)
         if axis < len(where):
             where[axis] = position
@@ -163,7 +166,7 @@ class _Volume:
 
     @functools.cached_property
     def _window(self) -> Window:
-        """The header's display range, soft tissue for CT, or percentiles over some slices of the first volume."""
+        """The header's display range, soft tissue for CT, or percentiles of slices of the first volume."""
         header = self._image.header
         low, high = float(header["cal_min"]), float(header["cal_max"])
         if math.isfinite(low) and math.isfinite(high) and high > low:

@@ -1,12 +1,14 @@
 """The values that flow between the parts: an image to look at, and the regions found in it.
 
-Frozen, validated in the constructor, numpy only (no torch). This module knows nothing about files, models or tokens.
-`image_size` is (height, width) everywhere; boxes are float32 xyxy in pixels of the original image, origin top-left.
+Frozen, validated in the constructor, numpy only (no torch). This module knows nothing about files, models or
+tokens. `image_size` is (height, width) everywhere; boxes are float32 xyxy in pixels of the original image,
+origin top-left.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,8 +45,8 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,15}")
 class PixelSpacing:
     """Distance between pixel centres in mm: `row_mm` between rows (down), `col_mm` between columns (across).
 
-    `kind` says where it was measured: "pixel" in the patient, "detector" at the detector (ImagerPixelSpacing of a
-    projection X-ray, larger than in the patient by an unknown magnification).
+    `kind` says where it was measured: "pixel" in the patient, "detector" at the detector (ImagerPixelSpacing
+    of a projection X-ray, larger than in the patient by an unknown magnification).
 
     Raises:
         ValueError: a distance is not finite and positive, or the kind is unknown.
@@ -55,6 +57,7 @@ class PixelSpacing:
     kind: Literal["pixel", "detector"] = "pixel"
 
     def __post_init__(self) -> None:
+        """Check the distances and the kind."""
         if not all(math.isfinite(mm) and mm > 0 for mm in (self.row_mm, self.col_mm)):
             raise ValueError(f"pixel spacing must be finite and > 0 mm, got {(self.row_mm, self.col_mm)}")
         if self.kind not in ("pixel", "detector"):
@@ -63,7 +66,7 @@ class PixelSpacing:
 
 @dataclass(frozen=True)
 class Window:
-    """A grey-level window in stored units after rescaling (HU for CT): `center` and full `width` (DICOM C.11.2.1.2).
+    """A grey-level window in rescaled units (HU for CT): `center` and full `width` (DICOM C.11.2.1.2).
 
     Raises:
         ValueError: the centre is not finite, or the width is not finite and positive.
@@ -73,6 +76,7 @@ class Window:
     width: float
 
     def __post_init__(self) -> None:
+        """Check the centre and the width."""
         if not (math.isfinite(self.center) and math.isfinite(self.width) and self.width > 0):
             raise ValueError(
                 f"window needs a finite center and a width > 0, got center {self.center}, width {self.width}"
@@ -87,8 +91,9 @@ class MedicalImage:
         pixels: uint8 (H, W, 3) RGB; copied, contiguous and read-only.
         modality: DICOM code (see `MODALITIES`), None = unknown.
         spacing: pixel spacing, None = unknown.
-        orientation: patient direction of (increasing column, increasing row) in DICOM letters L R A P H F, such as
-            ("L", "P") for an axial slice in radiological convention; None = unknown: sides are then the picture's.
+        orientation: patient direction of (increasing column, increasing row) in DICOM letters L R A P H F,
+            such as ("L", "P") for an axial slice in radiological convention; None = unknown: sides are then
+            the picture's.
         window: the grey window that was applied, None = none.
         source_id: sha256 of the pixels when left empty; never a path or a patient identifier.
 
@@ -105,22 +110,25 @@ class MedicalImage:
     source_id: str = ""
 
     def __post_init__(self) -> None:
+        """Check the fields, take a read-only copy of the pixels and name it by its hash."""
         given = self.pixels
         if not isinstance(given, np.ndarray) or given.dtype != np.uint8:
             kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
             raise TypeError(
-                f"pixels must be a uint8 array, got {kind}; read files with MedicalImage.open, which applies a window"
+                f"pixels must be a uint8 array, got {kind}; "
+                "read files with MedicalImage.open, which applies a window"
             )
         if given.ndim != 3 or given.shape[2] != 3 or 0 in given.shape:
             raise ValueError(
-                f"pixels must be (H, W, 3) with H, W > 0, got {given.shape}; use MedicalImage.from_array for grey"
+                f"pixels must be (H, W, 3) with H, W > 0, got {given.shape}; "
+                "use MedicalImage.from_array for grey"
             )
         if self.modality is not None and not _CODE.fullmatch(self.modality):
             raise ValueError(
                 f"modality must be a DICOM code such as {', '.join(MODALITIES)}, got {self.modality!r}"
             )
         if self.orientation is not None:
-            _check_orientation(self.orientation)
+            check_orientation(self.orientation)
         pixels = np.array(given, order="C")
         pixels.setflags(write=False)
         object.__setattr__(self, "pixels", pixels)
@@ -176,8 +184,14 @@ class MedicalImage:
         return cls(array, modality=modality)
 
 
-def _check_orientation(orientation: tuple[str, str]) -> None:
-    """Each direction is one to three of the letters L R A P H F, one an axis (DICOM C.7.6.1.1.1, bipeds)."""
+def check_orientation(orientation: tuple[str, str]) -> None:
+    """Refuse what is not two directions, each of one to three letters L R A P H F, one an axis (DICOM C.7.6.1.1.1).
+
+    Raises:
+        ValueError: another number of directions, or other letters (those of quadrupeds, for one).
+    """
+    if len(orientation) != 2:
+        raise ValueError(f"orientation must be (of columns, of rows), got {orientation!r}")
     pairs = ("LR", "AP", "HF")
     for letters in orientation:
         hits = [sum(letters.count(letter) for letter in pair) for pair in pairs]
@@ -185,13 +199,11 @@ def _check_orientation(orientation: tuple[str, str]) -> None:
             raise ValueError(
                 f"orientation must be two directions in letters L R A P H F, got {orientation!r}"
             )
-    if len(orientation) != 2:
-        raise ValueError(f"orientation must be (of columns, of rows), got {orientation!r}")
 
 
 @dataclass(frozen=True, eq=False)
 class GroundedRegion:
-    """One region: `box` float32 (4,) xyxy pixels, `mask` bool (H, W) or None, `index` its place in the `Regions`."""
+    """One region: `box` float32 (4,) xyxy pixels, `mask` bool (H, W) or None, `index` in its `Regions`."""
 
     box: npt.NDArray[np.float32]
     score: float
@@ -209,7 +221,8 @@ class Regions:
     """The regions found for a list of phrases in one image; none found is a defined, empty value.
 
     Args:
-        boxes: float32 (N, 4) xyxy, pixels of the original image; may reach past its edges (see `boxes.clip_boxes`).
+        boxes: float32 (N, 4) xyxy, pixels of the original image; may reach past its edges (see
+            `boxes.clip_boxes`).
         scores: float32 (N,) in [0, 1].
         phrase_index: int64 (N,), position of each region's phrase in `asked`.
         asked: every phrase that was asked for, found or not.
@@ -217,8 +230,8 @@ class Regions:
         masks: bool (N, H, W), True inside; None = boxes only.
 
     Raises:
-        ValueError: shapes disagree, a number is not finite, a box is inside out, a score lies outside [0, 1], or a
-            phrase index points outside `asked`.
+        ValueError: shapes disagree, a number is not finite, a box is inside out, a score lies outside [0, 1],
+            or a phrase index points outside `asked`.
     """
 
     boxes: npt.NDArray[np.float32]
@@ -229,6 +242,7 @@ class Regions:
     masks: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        """Take read-only copies of the arrays and check them together."""
         boxes = np.array(self.boxes, dtype=np.float32)
         boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
         asked = (self.asked,) if isinstance(self.asked, str) else tuple(self.asked)
@@ -293,6 +307,7 @@ class Regions:
         return tuple(phrase for phrase in self.asked if phrase not in found)
 
     def __len__(self) -> int:
+        """N, the number of regions."""
         return len(self.boxes)
 
     def __getitem__(self, which: Selection) -> Regions:
@@ -309,6 +324,7 @@ class Regions:
         )
 
     def __iter__(self) -> Iterator[GroundedRegion]:
+        """The regions one by one, in order."""
         for index, (box, score, phrase) in enumerate(zip(self.boxes, self.scores, self.phrases, strict=True)):
             mask = None if self.masks is None else self.masks[index]
             yield GroundedRegion(box, float(score), phrase, mask, index)
@@ -385,7 +401,7 @@ def _run_lengths(mask: npt.NDArray[np.bool_]) -> list[int]:
     flat = mask.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     bounds = [0, *edges.tolist(), flat.size]
-    runs = [end - start for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    runs = [end - start for start, end in itertools.pairwise(bounds)]
     return [0, *runs] if flat[0] else runs
 
 

@@ -29,30 +29,31 @@ def apply_window(
     Args:
         values: (H, W) numbers in rescaled units; NaN becomes 0.
         window: centre and full width in the same units.
-        function: "LINEAR" runs from centre - 0.5 - (width - 1) / 2 to centre - 0.5 + (width - 1) / 2, as DICOM's
-            default for integers (a width of at most 1 falls back to "LINEAR_EXACT", since it would divide by zero);
-            "LINEAR_EXACT" runs from centre - width / 2 to centre + width / 2; "SIGMOID" never clips.
+        function: "LINEAR" runs from centre - 0.5 - (width - 1) / 2 to centre - 0.5 + (width - 1) / 2, as
+            DICOM's default for integers (a width of at most 1 falls back to "LINEAR_EXACT", since it would
+            divide by zero); "LINEAR_EXACT" runs from centre - width / 2 to centre + width / 2; "SIGMOID"
+            never clips.
 
     Returns:
         uint8 (H, W).
     """
     fits_float32 = values.dtype.itemsize <= 2 or values.dtype == np.float32
-    grey = values.astype(np.float32 if fits_float32 else np.float64)
+    grey: npt.NDArray[Any] = values.astype(np.float32 if fits_float32 else np.float64)
     center, width = window.center, window.width
     if function == "LINEAR" and width > 1:
         center, width = center - 0.5, width - 1
-    grey -= center
-    grey /= width
+    grey = (grey - center) / width
     if function == "SIGMOID":
         grey = 1 / (1 + np.exp(np.clip(-4 * grey, -80, 80)))
     else:
-        grey += 0.5
+        grey = grey + 0.5
     grey = np.nan_to_num(grey * 255, nan=0.0)
-    return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+    eight_bits: npt.NDArray[np.uint8] = np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+    return eight_bits
 
 
 def percentile_window(values: npt.NDArray[Any], low: float = 0.5, high: float = 99.5) -> Window:
-    """The window between two percentiles of the finite values, so that a few outliers do not darken the picture.
+    """The window between two percentiles of the finite values: a few outliers do not darken the picture.
 
     Args:
         values: numbers of any shape; large arrays are sampled evenly.
