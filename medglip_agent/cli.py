@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from . import NOTICE
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from grounding.types import MedicalImage, Regions, Window
 
     from .agent import MedGLIPAgent
-
-BASE_WEIGHTS: Final = ("minilm-l6", "efficientnet-lite0", "smollm2-135m-instruct")
 
 
 class UsageError(Exception):
@@ -70,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     fetch = commands.add_parser("fetch", help="download the base weights into the cache")
-    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(BASE_WEIGHTS)}")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="which ones (default: all)")
     fetch.set_defaults(run=_fetch)
 
     doctor = commands.add_parser("doctor", help="check this installation and say what to do")
@@ -150,9 +148,9 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from grounding.base_weights import fetch
+    from grounding.base_weights import NAMES, fetch
 
-    for name in args.names or BASE_WEIGHTS:
+    for name in args.names or NAMES:
         print(f"{name}: {fetch(name)}")
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +125,9 @@ def test_a_tree_that_contradicts_itself_is_refused() -> None:
         parse_ontology({"labels": {"x": wrong}})
 
 
-def test_the_tree_covers_the_training_data(ontology: Ontology) -> None:
-    root = os.environ.get("MEDGLIP_DATA")
-    if not root:
-        pytest.skip("MEDGLIP_DATA is not set: no real data to compare with")
+def test_the_tree_covers_the_training_data(ontology: Ontology, data_dir: Path) -> None:
     names: set[str] = set()
-    for path in Path(root).glob("grounding/*/train.json"):
+    for path in data_dir.glob("grounding/*/train.json"):
         for category in json.loads(path.read_text())["categories"]:
             names.add(category["name"])
             for synonym in category.get("synonyms", []):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from grounding import base_weights
 from grounding.types import MedicalImage
-from medglip_agent import NOTICE, cli
+from medglip_agent import NOTICE, cli, doctor
 from medglip_agent.agent import MedGLIPAgent
 
 ASK = ("ask", "chest.png", "Which lung is more opaque?")
@@ -101,6 +102,24 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     assert cli.main(arguments) == 2
     assert capsys.readouterr() == ("", message)
+
+
+def test_fetch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_weights, "fetch", lambda name: Path("cache") / name)
+    assert cli.main(["fetch"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"minilm-l6: {Path('cache') / 'minilm-l6'}"
+    assert cli.main(["fetch", "efficientnet-lite0"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_fetch_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fetch", "gpt"]) == 2
+    assert "base weights must be one of minilm-l6" in capsys.readouterr().err
+
+
+def test_doctor_gives_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "main", lambda argv: 1)
+    assert cli.main(["doctor"]) == 1
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -17,15 +17,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def agent() -> MedGLIPAgent:
+def agent(base_weights: Path) -> MedGLIPAgent:
     for package in (grounding, llm):
         folder = Path(package.__file__).parent / "checkpoints" / "nano"
         if not folder.is_dir():
             pytest.skip(f"{folder.parent.parent.name}/checkpoints/nano is not there yet")
-    try:
-        return MedGLIPAgent.from_pretrained(device="cpu")
-    except FileNotFoundError as error:
-        pytest.skip(f"base weights are not in the cache: {error}")
+    return MedGLIPAgent.from_pretrained(device="cpu")
 
 
 @pytest.fixture(scope="module")
