@@ -84,73 +84,78 @@ def imports_of(tree: ast.AST, path: Path) -> Iterator[Import]:
                 yield Import(node.module or "", names, False, node.lineno)
 
 
-@pytest.fixture(scope="module", params=source_files(), ids=relative_name)
-def source(request: pytest.FixtureRequest) -> tuple[str, ast.AST, list[Import]]:
-    path: Path = request.param
+def read(path: Path) -> tuple[str, ast.AST, list[Import]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return relative_name(path), tree, list(imports_of(tree, path))
 
 
-def test_imports_run_one_way(source):
-    name, _, imports = source
-    package = name.split("/")[0].removesuffix(".py")
-    ours = {*PACKAGES, "app"} - {package}
+SOURCES = [read(path) for path in source_files()]
+IMPORTS = [(name, item) for name, _, items in SOURCES for item in items]
+
+
+def package_of(name: str) -> str:
+    return name.split("/")[0].removesuffix(".py")
+
+
+def told(name: str, item: Import) -> str:
+    return f"{name}:{item.line} imports {item.module}"
+
+
+def test_imports_run_one_way():
     wrong = [
-        f"{name}:{i.line} imports {i.module}"
-        for i in imports
-        if i.top in ours and i.top not in MAY_IMPORT[package]
+        f"{told(name, item)}; {package_of(name)} may import {sorted(MAY_IMPORT[package_of(name)])}"
+        for name, item in IMPORTS
+        if item.top in {*PACKAGES, "app"} - {package_of(name)} - MAY_IMPORT[package_of(name)]
     ]
-    assert not wrong, f"{package} may import {sorted(MAY_IMPORT[package]) or 'none of the others'}: {wrong}"
+    assert not wrong
 
 
-def test_llm_sees_only_the_ground_floor_of_grounding(source):
-    name, _, imports = source
-    if not name.startswith("llm/"):
-        return
-    wrong = []
-    for i in imports:
-        if i.module == "grounding":  # `from grounding import X` hides which module X comes from
-            wrong.append(f"{name}:{i.line} imports from grounding; name the module")
-        elif i.top == "grounding" and i.module.split(".")[1] not in LLM_SEES:
-            wrong.append(f"{name}:{i.line} imports {i.module}")
-    assert not wrong, f"llm sees only {sorted(LLM_SEES)} of grounding: {wrong}"
-
-
-def test_imports_inside_a_package_are_relative(source):
-    name, _, imports = source
-    package = name.split("/")[0]
-    if package in ("benchmarks", "app.py"):  # scripts: they also run as files
-        return
-    wrong = [f"{name}:{i.line} imports {i.module}" for i in imports if i.top == package and not i.relative]
-    assert not wrong, f"write them as `from .module import name`: {wrong}"
-
-
-def test_scripts_import_absolutely(source):
-    name, _, imports = source
-    if not re.fullmatch(r"benchmarks/run_\w+\.py|app\.py", name):
-        return
-    assert not [f"{name}:{i.line}" for i in imports if i.relative], "a script run as a file has no package"
-
-
-def test_libraries_stay_in_their_place(source):
-    name, _, imports = source
+def test_llm_sees_only_the_ground_floor_of_grounding():
+    """`from grounding import X` hides which module X comes from, so it counts as wrong too."""
     wrong = [
-        f"{name}:{i.line} imports {i.top}"
-        for i in imports
-        if i.top in HOMES and not re.fullmatch(HOMES[i.top], name)
+        told(name, item)
+        for name, item in IMPORTS
+        if name.startswith("llm/")
+        and item.top == "grounding"
+        and [*item.module.split("."), ""][1] not in LLM_SEES
     ]
-    assert not wrong, f"see HOMES in {Path(__file__).name}: {wrong}"
+    assert not wrong, f"llm sees only {sorted(LLM_SEES)} of grounding"
 
 
-def test_data_never_runs_as_code(source):
-    name, tree, imports = source
-    wrong = [f"{name}:{i.line} imports {i.module}" for i in imports if i.top in FORBIDDEN_MODULES]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            reason = forbidden_call(node)
-            if reason:
-                wrong.append(f"{name}:{node.lineno} {reason}")
-    assert not wrong, wrong
+def test_imports_inside_a_package_are_relative():
+    """Except in benchmarks, whose files also run as scripts."""
+    wrong = [
+        told(name, item)
+        for name, item in IMPORTS
+        if package_of(name) != "benchmarks" and item.top == package_of(name) and not item.relative
+    ]
+    assert not wrong, "write them as `from .module import name`"
+
+
+def test_scripts_import_absolutely():
+    """A script that runs as a file has no package to be relative to."""
+    scripts = re.compile(r"benchmarks/run_\w+\.py|app\.py")
+    assert not [told(name, item) for name, item in IMPORTS if scripts.fullmatch(name) and item.relative]
+
+
+def test_libraries_stay_in_their_place():
+    wrong = [
+        told(name, item)
+        for name, item in IMPORTS
+        if item.top in HOMES and not re.fullmatch(HOMES[item.top], name)
+    ]
+    assert not wrong, f"see HOMES in {Path(__file__).name}"
+
+
+def test_data_never_runs_as_code():
+    wrong = [told(name, item) for name, item in IMPORTS if item.top in FORBIDDEN_MODULES]
+    wrong += [
+        f"{name}:{node.lineno} {forbidden_call(node)}"
+        for name, tree, _ in SOURCES
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and forbidden_call(node)
+    ]
+    assert not wrong
 
 
 def forbidden_call(node: ast.Call) -> str | None:
@@ -199,18 +204,19 @@ def test_forbidden_call_knows_what_it_looks_for(code, found):
     assert reason is None if found is None else found in reason
 
 
-def test_no_star_imports_and_no_import_alias_of_ours(source):
-    name, _, imports = source
-    assert not [f"{name}:{i.line}" for i in imports if "*" in i.names], "name what you import"
+def test_no_star_imports():
+    assert not [told(name, item) for name, item in IMPORTS if "*" in item.names]
 
 
-def test_file_names_say_what_they_hold(source):
-    name, _, _ = source
-    path = Path(name)
-    assert path.name not in FORBIDDEN_NAMES, f"{name}: name the concept, as boxes.py or windowing.py do"
-    # Only a file run as a script puts its own folder first on sys.path: there a twin hides the library's.
-    if path.parent.as_posix() in ("benchmarks", "."):
-        assert path.stem not in sys.stdlib_module_names, f"{name} hides the standard library's {path.stem}"
+def test_file_names_say_what_they_hold():
+    vague = [name for name, _, _ in SOURCES if Path(name).name in FORBIDDEN_NAMES]
+    assert not vague, "name the concept, as boxes.py or windowing.py do"
+
+
+def test_no_script_sits_beside_a_twin_of_the_standard_library():
+    """A file run as a script puts its own folder first on sys.path, and a twin there hides the library's."""
+    beside_scripts = [Path(name) for name, _, _ in SOURCES if package_of(name) in ("benchmarks", "app")]
+    assert not [path for path in beside_scripts if path.stem in sys.stdlib_module_names]
 
 
 def test_every_package_is_listed():
@@ -223,10 +229,9 @@ def test_every_package_is_listed():
     assert listed == found, "pyproject.toml lists the packages one by one"
 
 
-def test_every_source_folder_is_a_package(source):
-    name, _, _ = source
-    folder = (ROOT / name).parent
-    assert folder == ROOT or (folder / "__init__.py").exists(), f"{folder} lacks __init__.py"
+def test_every_source_folder_is_a_package():
+    folders = {(ROOT / name).parent for name, _, _ in SOURCES} - {ROOT}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
 
 
 def test_tests_have_no_packages():
