@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 from pydicom.uid import (
@@ -39,6 +41,7 @@ _KEPT = ("Modality", "SOPClassUID", "ImagerPixelSpacing", "NominalScannedPixelSp
 _KEPT_GEOMETRY = ("ImageOrientationPatient", "PatientOrientation", "SequenceOfUltrasoundRegions")
 _PROJECTIONS = {"CR", "DX", "MG", "XA", "RF", "RG", "PX", "IO"}
 _NO_MODALITY = {"OT", "SC"}  # "other" and an obsolete code say nothing
+_FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers of JPEG and JPEG-LS
 _CENTIMETRES = 3  # unit code of ultrasound regions, PS3.3 C.8.5.5.1.15
 
 
@@ -144,8 +147,6 @@ def _frame(dataset: Dataset, modality: str | None, name: str, index: int) -> Fra
 def _decode(dataset: Dataset, name: str, index: int) -> tuple[npt.NDArray[Any], str]:
     """The stored values of one frame, (H, W) or (H, W, 3) in native byte order, and their colour model."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == JPEGExtended12Bit and _integer(dataset, "BitsStored") > 8:
-        return _decode_12_bit_jpeg(dataset, index), str(dataset.PhotometricInterpretation)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -153,14 +154,34 @@ def _decode(dataset: Dataset, name: str, index: int) -> tuple[npt.NDArray[Any], 
             f"{name}: is coded as {syntax.name!r}, which no decoder here reads; "
             "export it as Explicit VR Little Endian"
         ) from error
+    if syntax.is_encapsulated:
+        _check_codestream(dataset, name, index)
+    if syntax == JPEGExtended12Bit and _integer(dataset, "BitsStored") > 8:
+        return _decode_12_bit_jpeg(dataset, index), str(dataset.PhotometricInterpretation)
     values, meaning = decoder.as_array(dataset, index=index)
     return values.astype(values.dtype.newbyteorder("=")), str(meaning["photometric_interpretation"])
+
+
+def _check_codestream(dataset: Dataset, name: str, index: int) -> None:
+    """Refuse a JPEG, JPEG-LS or JPEG 2000 frame that is too large inside, whatever Rows and Columns say."""
+    coded = get_frame(dataset.PixelData, index, number_of_frames=max(1, _integer(dataset, "NumberOfFrames")))
+    if coded[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: SIZ follows at once, ISO 15444-1 A.5.1
+        width, height, left, top = struct.unpack_from(">4I", coded, 8)
+        check_size(name, height - top, width - left)
+    elif coded[:2] == b"\xff\xd8":
+        place = 2
+        while place + 9 <= len(coded) and coded[place] == 0xFF:
+            if coded[place + 1] in _FRAME_HEADERS:
+                height, width = struct.unpack_from(">2H", coded, place + 5)
+                if height:  # 0 = stated after the first scan
+                    check_size(name, height, width)
+                return
+            place += 2 + int.from_bytes(coded[place + 2 : place + 4], "big")
 
 
 def _decode_12_bit_jpeg(dataset: Dataset, index: int) -> npt.NDArray[Any]:
     """JPEG Extended with 12 bits through GDCM: pydicom's own plugins stop at 8 bits."""
     import gdcm
-    from pydicom.encaps import get_frame
 
     rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
     frames = max(1, _integer(dataset, "NumberOfFrames"))

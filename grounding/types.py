@@ -185,7 +185,7 @@ class MedicalImage:
 
 
 def check_orientation(orientation: tuple[str, str]) -> None:
-    """Refuse what is not two directions, each of one to three letters L R A P H F, one an axis (DICOM C.7.6.1.1.1).
+    """Refuse what is not two directions of one to three letters L R A P H F, one an axis (DICOM C.7.6.1.1.1).
 
     Raises:
         ValueError: another number of directions, or other letters (those of quadrupeds, for one).
