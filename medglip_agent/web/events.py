@@ -1,0 +1,176 @@
+"""What the page does when something happens: pure steps from inputs to what is shown. No widgets.
+
+Errors that the user can do something about are raised as `UserError`, a sentence; the layout shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from grounding.images import ImageError
+from grounding.types import MedicalImage, Regions
+from llm.types import Answer, Step
+
+from ..citations import cited_regions
+from ..examples import Example
+from ..exports import answer_to_dict, grounding_to_dict
+from .loading import AgentLoader, NotReadyError
+from .panels import answer_markdown, plain, progress_markdown, reply_markdown
+from .session import Session, open_session
+
+_WAIT: Final = 600.0  # seconds that a question waits for the models
+_POLL: Final = 0.5
+
+Message = dict[str, str]
+
+
+class UserError(ValueError):
+    """Something the user can put right; the message is a sentence that says how."""
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """The page's state while a question is being answered.
+
+    Attributes:
+        messages: the chat.
+        steps: the trace so far.
+        session: with the regions found, once they are there.
+    """
+
+    messages: list[Message]
+    steps: tuple[Step, ...]
+    session: Session
+
+
+def open_upload(path: str | None) -> Session:
+    """Open an uploaded file.
+
+    Raises:
+        UserError: it is no picture that can be shown.
+    """
+    if not path:
+        raise UserError("No file arrived: choose one again.")
+    return _opened(Path(path))
+
+
+def open_example(example: Example) -> Session:
+    """Open one of the examples.
+
+    Raises:
+        UserError: its file is gone or damaged.
+    """
+    return _opened(example.path, example.title, example.modality)
+
+
+def _opened(path: Path, title: str = "", modality: str | None = None) -> Session:
+    try:
+        return open_session(path, title, modality)
+    except ImageError as error:
+        raise UserError(f"This file cannot be shown. {error}.") from error
+
+
+def answer_question(
+    loader: AgentLoader, session: Session | None, question: str, messages: list[Message]
+) -> Iterator[Turn]:
+    """Answer a question, yielding the page's state each time something is new.
+
+    Args:
+        loader: gives the agent; a question asked too early waits for it.
+        session: the open picture.
+        question: the user's words.
+        messages: the chat so far, which is kept and added to.
+
+    Raises:
+        UserError: there is no picture or no question, the models are not there, or the question is refused.
+    """
+    if session is None:
+        raise UserError("Open an image or click an example first, then ask.")
+    if not question.strip():
+        raise UserError("Write a question first.")
+    asked: list[Message] = [*messages, {"role": "user", "content": plain(question.strip())}]
+    cleared = replace(session, regions=None, cited=())
+
+    def turn(reply: str, steps: tuple[Step, ...], state: Session = cleared) -> Turn:
+        return Turn([*asked, {"role": "assistant", "content": reply}], steps, state)
+
+    for message in _wait(loader):
+        yield turn(f"*{plain(message)}*", ())
+    try:
+        agent = loader.get()
+        steps: tuple[Step, ...] = ()
+        text = ""
+        yield turn(progress_markdown(None), steps)
+        for event in agent.stream(session.image, question):
+            if isinstance(event, Answer):
+                cited = () if event.abstained else cited_regions(event.text)
+                state = replace(cleared, regions=event.regions, cited=cited)
+                yield turn(answer_markdown(event), event.steps, state)
+            elif isinstance(event, Step):
+                steps = (*steps, event)
+                yield turn(reply_markdown(text) if text else progress_markdown(event), steps)
+            else:
+                text += event
+                yield turn(reply_markdown(text), steps)
+    except (NotReadyError, ValueError) as error:
+        raise UserError(str(error)) from error
+
+
+def _wait(loader: AgentLoader) -> Iterator[str]:
+    """Yield what is being loaded until the models are there, failed, or took too long."""
+    waited = 0.0
+    while loader.status.state == "loading" and waited < _WAIT:
+        yield f"{loader.status.message} The answer follows."
+        try:
+            loader.get(_POLL)
+        except NotReadyError:
+            waited += _POLL
+
+
+def ground_file(
+    loader: AgentLoader, path: str | None, phrases: list[str], min_score: float
+) -> dict[str, Any]:
+    """Return the regions of phrases in a file as plain JSON types (the endpoint /ground).
+
+    Args:
+        loader: gives the agent.
+        path: an uploaded picture.
+        phrases: what to look for.
+        min_score: regions below it are dropped.
+
+    Raises:
+        UserError: the file is no picture, there is no phrase, or the models are not there.
+    """
+    if not phrases:
+        raise UserError('Name what to look for, for example ["left lung", "right lung"].')
+    image = open_upload(path).image
+    agent = _agent(loader)
+    regions: Regions = agent.ground(image, phrases, box_threshold=min_score)
+    return grounding_to_dict(regions, image, agent.models)
+
+
+def ask_file(loader: AgentLoader, path: str | None, question: str) -> dict[str, Any]:
+    """Return the answer to a question about a file as plain JSON types (the endpoint /ask).
+
+    Raises:
+        UserError: the file is no picture, the question is empty or refused, or the models are not there.
+    """
+    if not question.strip():
+        raise UserError("Write a question first.")
+    image: MedicalImage = open_upload(path).image
+    agent = _agent(loader)
+    try:
+        answer = agent.ask(image, question)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return answer_to_dict(answer, image, question, agent.models)
+
+
+def _agent(loader: AgentLoader) -> Any:
+    try:
+        return loader.get(_WAIT)
+    except NotReadyError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,95 @@
+"""Words and HTML around the picture: the trace, the reply's markdown, the loading state, the notices."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from llm.types import Answer, Step
+
+from .. import NOTICE
+from .loading import LoadStatus
+
+TAGLINE: Final = "Ask a medical image a question; get an answer that points at its evidence."
+LIMITS: Final = (
+    "The nano models are small and were trained on few pictures: answers are short and often wrong, "
+    "confidence is not a probability, and a missing box does not mean a healthy organ. "
+    "Check every answer against the picture."
+)
+
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$&:/])")
+_CITATION: Final = re.compile(r"\\\[R(\d+)\\\]")
+_STEP_WORDS: Final = {
+    "plan": "Reading the question",
+    "image": "Looking at the image",
+    "grounding": "Finding regions",
+    "generation": "Writing the answer",
+    "citation": "Choosing the evidence",
+}
+
+
+def plain(text: str) -> str:
+    """Escape text from users and models, so that markdown and HTML in it stay text (no links, no images)."""
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def reply_markdown(text: str) -> str:
+    """Return a reply as markdown: plain text whose [Rn] marks become links that `page.js` follows."""
+    return _CITATION.sub(r"[R\1](#R\1)", plain(text))
+
+
+def answer_markdown(answer: Answer) -> str:
+    """Return a finished answer with a line on how sure it is and what it took."""
+    seconds = sum(step.seconds for step in answer.steps)
+    notes = ["not answered"] if answer.abstained else []
+    if answer.confidence is not None:
+        notes.append(f"confidence {answer.confidence:.2f} (uncalibrated)")
+    notes.append(f"{len(answer.regions)} region{'' if len(answer.regions) == 1 else 's'}")
+    notes.append(f"{seconds:.1f} s")
+    return f"{reply_markdown(answer.text)}\n\n<small>{' · '.join(notes)}</small>"
+
+
+def progress_markdown(step: Step | None) -> str:
+    """Return what to show until text comes, given the last finished step."""
+    order = list(_STEP_WORDS)
+    following = order[order.index(step.name) + 1 :] if step is not None and step.name in order else order
+    words = _STEP_WORDS[following[0]] if following else "Working"
+    return f"*{words} ...*"
+
+
+def trace_html(steps: Sequence[Step]) -> str:
+    """Return the steps as a timeline: what was done, with what, with what outcome, in what time."""
+    if not steps:
+        return '<p class="mg-hint">Each step of the answer, its inputs, outcome and time appear here.</p>'
+    longest = max(step.seconds for step in steps) or 1.0
+    items = "".join(_step_html(step, step.seconds / longest) for step in steps)
+    total = sum(step.seconds for step in steps)
+    return f'<ol class="mg-trace">{items}</ol><p class="mg-hint">{total:.2f} s in all</p>'
+
+
+def _step_html(step: Step, share: float) -> str:
+    inputs = escape(json.dumps(step.inputs, indent=2, ensure_ascii=False))
+    return (
+        f'<li><div class="mg-step"><b>{escape(step.name)}</b><span>{escape(step.outcome)}</span>'
+        f"<i>{step.seconds:.2f} s</i></div>"
+        f'<div class="mg-bar" style="--share:{100 * share:.1f}%"></div>'
+        f"<details><summary>inputs</summary><pre>{inputs}</pre></details></li>"
+    )
+
+
+def header_html() -> str:
+    """Return the product's name and what it does."""
+    return f"<h1>Med-GLIP <em>Agent</em></h1><p>{TAGLINE}</p>"
+
+
+def notice_html() -> str:
+    """Return the notice that is always visible."""
+    return f'<div role="note" class="mg-notice"><b>Research use only.</b> {NOTICE.partition(". ")[2]}</div>'
+
+
+def status_html(status: LoadStatus) -> str:
+    """Return the state of the models."""
+    return f'<div class="mg-status mg-{status.state}" role="status">{escape(status.message)}</div>'
