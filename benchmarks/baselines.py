@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.metrics.normalize import answer_tokens, normalize_answer
+from benchmarks.metrics.protocols import answer_tokens, normalize_answer
 from benchmarks.tasks.base import Sample
 
 Baseline = Callable[[Sequence[Sample], Sequence[Sample]], list[str]]

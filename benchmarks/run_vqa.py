@@ -4,7 +4,7 @@
     runs/d python benchmarks/run_vqa.py --compare runs/d:predicted runs/d:nearest-question
 
 Run the same command again after an interruption: it continues, and the result is the same. A checkpoint is
-never evaluated on a test that its training split leaks into; `trained_on` in its config.json tells.
+never evaluated on a test that its training split leaks into: see `checkpoints`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
-import llm
 from benchmarks.baselines import BASELINES
 from benchmarks.box_conditions import CONDITIONS, read_regions, shuffle_regions
+from benchmarks.checkpoints import check_training, checkpoint_folder
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.runner import Generate, Predictions, Row, check_identity, predict, to_row
 from benchmarks.summary import (
@@ -108,37 +108,9 @@ def run(args: argparse.Namespace) -> str:
         answer_with_model(args, task, samples, regions_path, predictions)
     run_baselines(task, samples, predictions)
     predictions.finish(conditions, samples)
-    markdown = write_results(args.out, task, conditions, samples, predictions, args.model)
+    markdown = write_results(args.out, task, conditions, samples, predictions, identity)
     write_manifest(args.out / "manifest.json", identity, seconds=round(time.monotonic() - started, 1))
     return markdown
-
-
-def checkpoint_folder(model: str) -> Path | None:
-    """The folder of a model: a path, a name shipped in llm/checkpoints, or None for an id of a hub."""
-    for folder in (Path(model), Path(str(llm.__file__)).parent / "checkpoints" / model):
-        if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
-            return folder
-    return None
-
-
-def check_training(folder: Path | None, model: str, task: Task) -> list[str]:
-    """What a checkpoint was trained on: `trained_on` in its config.json, empty where it does not say.
-
-    Raises:
-        ValueError: it was trained on questions of this test.
-    """
-    config: Mapping[str, Any] = {}
-    if folder is not None and (folder / "config.json").is_file():
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    recorded = config.get("trained_on") or []
-    trained_on = [recorded] if isinstance(recorded, str) else list(recorded)
-    leaking = sorted(task.forbidden_training & set(trained_on))
-    if leaking:
-        raise ValueError(
-            f"{model} was trained on {leaking}, which holds questions of {task.name} {task.split}: a score "
-            "would measure memory; evaluate the checkpoint that was trained on this split's own training part"
-        )
-    return trained_on
 
 
 def regions_file(args: argparse.Namespace, task: VqaRad) -> Path:
@@ -224,7 +196,7 @@ def write_results(
     conditions: Sequence[str],
     samples: Sequence[Sample],
     predictions: Predictions,
-    model: str,
+    identity: Mapping[str, Any],
 ) -> str:
     """metrics.json and results.md; returns the markdown."""
     rows = {c: predictions.of(c, samples) for c in conditions}
@@ -237,7 +209,8 @@ def write_results(
     metrics = {
         "task": task.name,
         "split": task.split,
-        "model": model,
+        "model": identity["model"],
+        "trained_on": identity.get("trained_on"),
         "headline": task.headline,
         "n": len(samples),
         "n_clusters": len({s.cluster for s in samples}),
@@ -245,8 +218,10 @@ def write_results(
         "comparisons": comparisons,
     }
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    title = f"## {task.name} {task.split}, {model}: {len(samples)} questions, {metrics['n_clusters']} images"
-    note = "Means with 95 % bootstrap intervals clustered by image."
+    title = f"## {task.name} {task.split}, {identity['model']}: {len(samples)} questions"
+    note = f"Means with 95 % bootstrap intervals clustered by image ({metrics['n_clusters']} images)."
+    if "trained_on" in identity:
+        note += f" Model trained on: {', '.join(identity['trained_on']) or 'NOT RECORDED'}."
     tables = [headline_table(summaries, task.headline)]
     tables += [comparison_table(comparisons, task.headline)] if comparisons else []
     groups = [g for g in samples[0].groups if g != "answer type"]

@@ -3,23 +3,10 @@
 import datasets
 import evaluate
 
-from .aggregate import by_answer_type
-from .normalize import normalize_answer
+from .protocols import by_answer_type, exact_score
 
 DESCRIPTION = """Normalised exact match: lower case, articles and punctuation dropped, number words as digits,
 yes/no aliases, one spelling of x-ray. An empty prediction is wrong."""
-
-
-def exact_score(prediction: str, reference: str, answer_type: str) -> float:
-    """1.0 where both have the same non-empty normal form, else 0.0; open and closed answers are judged alike.
-
-    Args:
-        prediction: the system's answer.
-        reference: the true answer.
-        answer_type: "OPEN" or "CLOSED"; unused here, part of the protocols' common signature.
-    """
-    normal = normalize_answer(prediction)
-    return float(bool(normal) and normal == normalize_answer(reference))
 
 
 class VqaExact(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped

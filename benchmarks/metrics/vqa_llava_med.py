@@ -6,35 +6,12 @@ the script leaves out of the count a closed answer that says yes or no but not t
 here it counts as wrong.
 """
 
-from collections import Counter
-
 import datasets
 import evaluate
 
-from .aggregate import by_answer_type
-from .normalize import answer_tokens
+from .protocols import by_answer_type, llava_med_score
 
 DESCRIPTION = """LLaVA-Med's rule: closed by substring (yes/no only), open by token recall. Not a headline."""
-
-
-def llava_med_score(prediction: str, reference: str, answer_type: str) -> float:
-    """1.0 or 0.0 for closed questions, token recall in [0, 1] for open ones.
-
-    Recall is the script's: the prediction's occurrences of words of the truth, over these plus the truth's
-    occurrences of words that the prediction lacks.
-
-    Args:
-        prediction: the system's answer.
-        reference: the true answer.
-        answer_type: "OPEN" or "CLOSED".
-    """
-    said, true = answer_tokens(prediction), answer_tokens(reference)
-    if answer_type == "CLOSED":
-        text = " ".join(said)
-        return float(("yes" in text or "no" in text) and " ".join(true) in text)
-    found = sum(n for word, n in Counter(said).items() if word in set(true))
-    lost = sum(n for word, n in Counter(true).items() if word not in set(said))
-    return found / (found + lost) if found else 0.0
 
 
 class VqaLlavaMed(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped

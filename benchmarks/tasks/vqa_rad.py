@@ -6,9 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.metrics.vqa_exact import exact_score
-from benchmarks.metrics.vqa_llava_med import llava_med_score
-from benchmarks.metrics.vqa_token_f1 import token_f1_score
+from benchmarks.metrics.protocols import exact_score, llava_med_score, token_f1_score
 from benchmarks.tasks.base import Sample
 from llm.data.vqa_rad import Split, VQAExample, read_vqa_rad
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.baselines import nearest_question, nearest_question_tfidf, question_type_prior
-from benchmarks.metrics.vqa_exact import exact_score
+from benchmarks.metrics.protocols import exact_score
 from benchmarks.tasks.base import Sample
 from benchmarks.tasks.vqa_rad import VqaRad
 

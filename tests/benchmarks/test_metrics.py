@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 import benchmarks.metrics
-from benchmarks.metrics.aggregate import by_answer_type
-from benchmarks.metrics.normalize import answer_tokens, normalize_answer
-from benchmarks.metrics.vqa_exact import VqaExact, exact_score
-from benchmarks.metrics.vqa_llava_med import VqaLlavaMed, llava_med_score
-from benchmarks.metrics.vqa_token_f1 import VqaTokenF1, token_f1_score
+from benchmarks.metrics.protocols import (
+    answer_tokens,
+    by_answer_type,
+    exact_score,
+    llava_med_score,
+    normalize_answer,
+    token_f1_score,
+)
+from benchmarks.metrics.vqa_exact import VqaExact
+from benchmarks.metrics.vqa_llava_med import VqaLlavaMed
+from benchmarks.metrics.vqa_token_f1 import VqaTokenF1
 
 
 @pytest.mark.parametrize(

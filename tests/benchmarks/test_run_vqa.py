@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import run_vqa
+from benchmarks.checkpoints import recorded_training
 from benchmarks.runner import Predictions, batches, check_identity
 from grounding.types import Regions
 from llm.types import Generation
@@ -215,6 +216,17 @@ def test_a_checkpoint_never_meets_the_other_splits_test(data, tmp_path, trained_
     assert not (tmp_path / "run").exists()
 
 
+def test_the_training_recipe_tells_where_the_configuration_does_not(data, tmp_path):
+    folder = checkpoint(tmp_path / "model", hidden_size=8)
+    assert recorded_training(folder) == []
+    (folder / "recipe.json").write_text(json.dumps({"train_split": "official-train"}))
+    assert recorded_training(folder) == ["official-train"]
+    with pytest.raises(ValueError, match="would measure memory"):
+        run_vqa.main(
+            arguments(data, tmp_path / "run", "--boxes", "none", "--model", folder, split="disjoint-test")
+        )
+
+
 def test_its_own_test_is_allowed(data, tmp_path, use_model):
     use_model(FakeModel())
     folder = checkpoint(tmp_path / "model", trained_on="disjoint-train")
@@ -265,11 +277,13 @@ def test_missing_flags_are_told(capsys):
 
 
 @pytest.mark.parametrize("how", [["-m", "benchmarks.run_vqa"], [str(Path(run_vqa.__file__))]])
-def test_script_works_as_a_file_and_as_a_module(how, data, tmp_path):
+def test_script_works_as_a_file_and_as_a_module_and_loads_no_heavy_library(how, data, tmp_path):
     root = str(Path(run_vqa.__file__).parents[1])
-    command = [sys.executable, *how, *arguments(data, tmp_path / "run", "--model", "baselines")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=root, env={"PYTHONPATH": root, "PATH": ""}, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    arguments_ = arguments(data, tmp_path / "run", "--model", "baselines")
+    command = [sys.executable, "-X", "importtime", *how, *arguments_]
+    environment = {"PYTHONPATH": root, "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert "| nearest-question |" in done.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert not imported & {"torch", "transformers", "evaluate", "datasets"}
