@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .boxes import xyxy_to_xywh
-from .data.coco import _modality_code  # training and evaluation must name modalities alike
+from .data.coco import modality_code  # training and evaluation must name modalities alike
 from .types import MedicalImage, Regions
 
 MAX_DETECTIONS = 100
@@ -231,7 +231,7 @@ def detect_dataset(
 
 
 def _open(path: Path, record: Mapping[str, Any]) -> MedicalImage:
-    image = MedicalImage.open(path, modality=_modality_code(dict(record)))
+    image = MedicalImage.open(path, modality=modality_code(dict(record)))
     expected = (record["height"], record["width"])
     if image.size != expected:
         raise ValueError(

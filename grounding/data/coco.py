@@ -84,7 +84,7 @@ def read_coco(folder: Path, split: str) -> CocoSet:
                 (image["height"], image["width"]),
                 xywh_to_xyxy(boxes),
                 np.array([index_of[a["category_id"]] for a in own], dtype=np.int64),
-                _modality_code(image),
+                modality_code(image),
             )
         )
     return CocoSet(
@@ -95,7 +95,7 @@ def read_coco(folder: Path, split: str) -> CocoSet:
     )
 
 
-def _modality_code(image: dict) -> str | None:
+def modality_code(image: dict) -> str | None:
     """DICOM code of a json image record, from its code or its words."""
     if "modality_code" in image:
         return image["modality_code"]
