@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .types import MedicalImage, PixelSpacing, Window
 from .windowing import WindowFunction, apply_window, percentile_window
@@ -249,18 +249,25 @@ def _source_of(data: bytes, name: str, modality: str | None) -> ImageSource:
 
 
 def _read_raster(data: bytes, name: str) -> View:
-    with reading(name), _open_raster(data) as picture:
-        check_size(name, picture.height, picture.width)
+    with reading(name), _open_raster(data, name) as picture:
         count = int(getattr(picture, "n_frames", 1))
     return View(count, lambda index: _decode_raster(data, name, index))
 
 
-def _open_raster(data: bytes) -> Image.Image:
-    return Image.open(BytesIO(data), formats=_RASTER_FORMATS)
+def _open_raster(data: bytes, name: str) -> Image.Image:
+    """The picture with only its header read, its size checked."""
+    try:
+        picture = Image.open(BytesIO(data), formats=_RASTER_FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: its header is damaged or truncated; copy or export it again") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name}: declares too many pixels ({error}); export a smaller version") from error
+    check_size(name, picture.height, picture.width)
+    return picture
 
 
 def _decode_raster(data: bytes, name: str, index: int) -> Frame:
-    with _open_raster(data) as picture:
+    with _open_raster(data, name) as picture:
         picture.seek(index)
         check_size(name, picture.height, picture.width)  # pages of a TIFF differ in size
         # Pillow turns white-is-zero TIFFs (PhotometricInterpretation 0) for up to 8 bits only
