@@ -1,7 +1,8 @@
 """Language side of the product: an image, a question and regions become text.
 
 Owns the spatial tokens, the nano vision-language model, its training and the generation interface.
-Knows of grounding only its types, boxes, images, base weights and backbone. Importing it loads no heavy library.
+Knows of grounding only its types, boxes, images, base weights and backbone. Importing it loads no heavy
+library.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class TrainConfig:
         val_split: The split to watch, None for none; never a test split.
         epochs: Passes over the questions.
         questions_per_batch: Questions in an optimisation step.
-        questions_per_row: Questions about one image that share a row (image and regions are computed once a row).
+        questions_per_row: Questions about one image that share a row (image and regions are computed once a
+            row).
         lora_rank: Rank of LoRA on every linear layer of the language model.
         lora_alpha: LoRA's scale is alpha / rank.
         learning_rate: Peak rate of LoRA and the spatial tokens.
@@ -77,7 +78,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must not be a test split, got {getattr(self, name)!r}")
         if self.val_split and self.val_split.split("-")[0] != self.train_split.split("-")[0]:
             raise ValueError(
-                f"train_split {self.train_split!r} and val_split {self.val_split!r} share images; use one family"
+                f"{self.train_split!r} and {self.val_split!r} share images; use one family of splits"
             )
         for name in (
             "epochs",
@@ -112,7 +113,7 @@ def load_config(path: Path | str, **changes: object) -> TrainConfig:
 
 
 def _cast(name: str, value: object, default: object) -> object:
-    """Check a value against the type of its default; whole numbers pass as fractions, and "1e-3" is a number."""
+    """Check a value against its default's type; whole numbers pass as fractions, "1e-3" is a number."""
     if isinstance(default, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)

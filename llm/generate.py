@@ -1,4 +1,4 @@
-"""Text from a prompt with an image and regions: one interface for nano and for every other vision-language model.
+"""Text from a prompt with an image and regions: one interface for nano and every other model.
 
 Owns loading, batching and confidence; knows nothing of grounding, agents or benchmarks.
 """

@@ -1,7 +1,8 @@
 """A faster training step for peft's LoRA layers: the same numbers, fewer passes over memory.
 
-peft computes ``base(x) + scale * B(A(x))`` as separate operations. On CPU each extra pass over a (tokens, features)
-matrix costs as much as a small product, so the update is accumulated in place and the backward is written by hand.
+peft computes ``base(x) + scale * B(A(x))`` as separate operations. On CPU each extra pass over a (tokens,
+features) matrix costs as much as a small product, so the update is accumulated in place and the backward is
+written by hand.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def use_fast_lora(model: nn.Module) -> int:
     """Give every bias-free peft LoRA linear layer of a model the fast forward; return how many there are.
 
     Raises:
-        ValueError: A LoRA layer has a bias, dropout or several adapters, which the fast form does not compute.
+        ValueError: A LoRA layer has a bias, dropout or several adapters, which the fast form does not
+        compute.
     """
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     for layer in layers:
@@ -53,11 +55,11 @@ def use_fast_lora(model: nn.Module) -> int:
 def _fast_forward(self: Linear, x: Tensor) -> Tensor:
     """Forward of a peft LoRA layer (..., in) -> (..., out) with its only adapter."""
     (name,) = self.lora_A
-    y = _LoRAProduct.apply(
+    y: Tensor = _LoRAProduct.apply(  # type: ignore[no-untyped-call]
         x.flatten(0, -2),
         self.get_base_layer().weight,
         self.lora_A[name].weight,
         self.lora_B[name].weight,
         self.scaling[name],
     )
-    return y.unflatten(0, x.shape[:-1])
+    return y.view(*x.shape[:-1], y.shape[-1])

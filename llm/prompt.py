@@ -1,4 +1,4 @@
-"""A question, an image and regions as chat text: the region block, then the question. One function for training and use.
+"""A question, an image and regions as chat text. One function for training and use.
 
 Knows the model family only through its box format and its tokenizer's special tokens.
 """

@@ -1,8 +1,9 @@
 """Boxes as text: the spatial tokens, the region block of a prompt, and the escaping of text that is not ours.
 
-A box is written as four tokens ``<loc_012><loc_030><loc_048><loc_060>`` in the order x1 y1 x2 y2; each token names one
-of 100 equal bins of the image's width (x) or height (y), shared by both axes. Models that do not know the tokens get
-integers in 0..1000 instead. Both are exact inverses up to half a bin. No torch, no model, no tokenizer here.
+A box is written as four tokens ``<loc_012><loc_030><loc_048><loc_060>`` in the order x1 y1 x2 y2; each token
+names one of 100 equal bins of the image's width (x) or height (y), shared by both axes. Models that do not
+know the tokens get integers in 0..1000 instead. Both are exact inverses up to half a bin. No torch, no model,
+no tokenizer here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from grounding.types import Regions
 HIGH_SCORE = 0.6
 MEDIUM_SCORE = 0.4
 
-_LOOKALIKES = str.maketrans({"＜": "<", "＞": ">", "｜": "|", "［": "[", "］": "]"})
+_LOOKALIKES = {code + 0xFEE0: code for code in map(ord, "<>|[]")}  # full-width forms
 _TOKEN_OPENING = re.compile(r"<(?=[|/_A-Za-z])|\[(?=/?[A-Z_]{2,}[^a-z]*\])")
 
 
@@ -88,7 +89,7 @@ class LocTokens:
 
 @dataclass(frozen=True)
 class TextBoxes:
-    """Boxes as plain text ``[120, 300, 480, 600]``, x1 y1 x2 y2, integers in 0..`scale` relative to the image."""
+    """Boxes as text ``[120, 300, 480, 600]``: x1 y1 x2 y2, integers in 0..`scale` relative to the image."""
 
     scale: int = 1000
 
@@ -129,7 +130,8 @@ def _absolute(relative: NDArray[np.float64], image_size: tuple[int, int], text: 
     if relative[0] > relative[2] or relative[1] > relative[3]:
         raise SpatialTextError(f"the order is x1 y1 x2 y2 with x1 <= x2 and y1 <= y2, got {text!r}")
     height, width = image_size
-    return (relative * np.array([width, height, width, height])).astype(np.float32)
+    pixels: NDArray[np.float32] = (relative * np.array([width, height, width, height])).astype(np.float32)
+    return pixels
 
 
 def score_bucket(score: float) -> str:
@@ -151,10 +153,11 @@ def region_block(
     limit: int | None = None,
     specials: Iterable[str] = (),
 ) -> str:
-    """Write the regions as lines ``[R1] right lung <loc_012><loc_030><loc_048><loc_060> high``, each ending in a newline.
+    """Write the regions as lines ``[R1] right lung <loc_012><loc_030><loc_048><loc_060> high``.
 
-    ``[R2]`` is ``regions[1]``; the order is kept, so put first what matters most. Phrases without a region are said as ``No region found: spleen``: those
-    that the question mentions, and all that were asked (at most `limit`) where nothing was found at all.
+    ``[R2]`` is ``regions[1]``; the order is kept, so put first what matters most. Phrases without a region
+    are said as ``No region found: spleen``: those that the question mentions, and all that were asked (at
+    most `limit`) where nothing was found at all.
 
     Args:
         regions: None gives "": the block is omitted, which is not the same as nothing found.
@@ -167,9 +170,9 @@ def region_block(
         return ""
     specials = tuple(specials)
     lines = [
-        f"[R{i + 1}] {escape_text(regions.phrases[i], specials)}"
-        f" {box_format.encode(regions.boxes[i], regions.image_size)} {score_bucket(float(regions.scores[i]))}\n"
-        for i in range(len(regions))[:limit]
+        f"[R{region.index + 1}] {escape_text(region.phrase, specials)}"
+        f" {box_format.encode(region.box, regions.image_size)} {score_bucket(region.score)}\n"
+        for region in regions[:limit]
     ]
     absent = [p for p in regions.missing if not lines or mentions(question, p)][:limit]
     if absent or not lines:
@@ -182,8 +185,9 @@ def region_block(
 def escape_text(text: str, specials: Iterable[str] = ()) -> str:
     """Make text from a user, an image or a file harmless inside a prompt; ordinary text stays as it is.
 
-    Line breaks become spaces (so that no line of the region block can be forged), invisible and control characters go,
-    and anything that a tokenizer could read as a control, image or spatial token is broken by a space.
+    Line breaks become spaces (so that no line of the region block can be forged), invisible and control
+    characters go, and anything that a tokenizer could read as a control, image or spatial token is broken by
+    a space.
 
     Args:
         text: Any text.

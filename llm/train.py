@@ -1,10 +1,11 @@
 """Train the nano vision-language model on VQA-RAD with injected regions.
 
-    python -m llm.train --config llm/configs/vqa_rad_disjoint.yaml --data-dir DIR --regions regions.jsonl --out FOLDER
+    python -m llm.train --config llm/configs/vqa_rad_disjoint.yaml --data-dir DIR --regions regions.jsonl
+    --out FOLDER
 
-Learns LoRA weights, the projector and the spatial tokens; the vision tower is frozen and runs once an image. A killed
-run continues from its last state when the same command is given again. Writes ``checkpoint/``, ``log.jsonl``,
-``loss.png`` and the resumable ``state.safetensors`` into FOLDER.
+Learns LoRA weights, the projector and the spatial tokens; the vision tower is frozen and runs once an image.
+A killed run continues from its last state when the same command is given again. Writes ``checkpoint/``,
+``log.jsonl``, ``loss.png`` and the resumable ``state.safetensors`` into FOLDER.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Trainer:
         regions: dict[str, Regions] | None,
         out: Path,
     ) -> None:
-        """Build the model, compute the vision features, and continue from a state where the folder holds one."""
+        """Build the model, compute the vision features, and continue from the folder's state if any."""
         if regions is not None:
             check_regions((*train, *val), regions)
         torch.set_num_threads(config.threads)
@@ -92,7 +93,7 @@ class Trainer:
         for epoch, batch, last_of_epoch in self._remaining():
             packed, features = self.train_batches.build(batch)
             loss = self._loss(packed, features)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             rate = learning_rate_factor(
                 self.step, total=self.total, warmup=self.config.warmup_steps, final=self.config.final_rate
             )
@@ -133,7 +134,8 @@ class Trainer:
         An answer whose every token, its end included, is the likeliest one is what greedy generation gives.
         """
         assert self.val_batches is not None
-        total, hits = 0.0, {"OPEN": [], "CLOSED": []}  # type: dict[str, list[bool]]
+        total = 0.0
+        hits: dict[str, list[bool]] = {"OPEN": [], "CLOSED": []}
         for batch in self.val_batches.in_order():
             packed, features = self.val_batches.build(batch, vary=False)
             logits = self._answer_logits(packed, features)
@@ -155,8 +157,8 @@ class Trainer:
     def _answer_logits(self, packed: PackedBatch, features: Tensor) -> Tensor:
         """Logits (answer tokens, vocabulary) in float32, computed at the answers' places only.
 
-        The embedding table is frozen but for the spatial tokens, its last rows: looking those up apart spares peft's
-        copy of the whole table, forward and backward.
+        The embedding table is frozen but for the spatial tokens, its last rows: looking those up apart spares
+        peft's copy of the whole table, forward and backward.
         """
         lm, first = self.model.language_model, self.model.config.image_token_id + 1
         tokens = lm.model.embed_tokens.token_adapter
@@ -248,7 +250,7 @@ def _read_log(out: Path) -> list[dict[str, Any]]:
 
 
 def plot_losses(out: Path) -> None:
-    """Draw ``loss.png`` from the log: training loss, and validation loss and exact match where there are any."""
+    """Draw ``loss.png`` from the log: training loss, validation loss and exact match where there are any."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -42,8 +42,8 @@ class SpatialPrompt:
     Attributes:
         text: The question or instruction, plain text from the user: data, never markup.
         image: The image in full resolution.
-        regions: Regions in pixels of `image`; None omits the region block ("boxes none"), while an empty `Regions`
-            is said explicitly to the model.
+        regions: Regions in pixels of `image`; None omits the region block ("boxes none"), while an empty
+            `Regions` is said explicitly to the model.
     """
 
     text: str
@@ -56,8 +56,8 @@ class SpatialPrompt:
             raise ValueError("the text of a prompt must not be empty; ask a question about the image")
         if self.regions is not None and tuple(self.regions.image_size) != tuple(self.image.size):
             raise ValueError(
-                f"regions are of an image of (height, width) {tuple(self.regions.image_size)}, but the image has"
-                f" {tuple(self.image.size)}; ground this image, or rescale the boxes first"
+                f"regions are of an image of (height, width) {tuple(self.regions.image_size)},"
+                f" but the image has {tuple(self.image.size)}; ground this image, or rescale the boxes first"
             )
 
 

@@ -1,4 +1,4 @@
-"""Random changes of training examples: image views, regions, the wording of a question. Never a mirror: sides matter."""
+"""Random changes of training examples: image views, regions, wording. Never a mirror: sides matter."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class View:
         return ImageEnhance.Contrast(picture).enhance(self.contrast)
 
     def boxes(self, boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
-        """Where xyxy pixel boxes (N, 4) come to lie: centres moved, sides scaled, the small rotation of sides ignored."""
+        """Where xyxy pixel boxes (N, 4) come to lie: centres moved, sides scaled but not rotated."""
         height, width = image_size
         matrix, offset = self._forward(width, height)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 @ matrix.T + offset
@@ -75,9 +75,10 @@ class View:
 def vary_regions(
     regions: Regions, rng: np.random.Generator, *, view: View, drop: float, jitter: float
 ) -> Regions:
-    """Regions under a view, each dropped with probability `drop` and its corners moved by about `jitter` of its sides.
+    """Regions under a view, each dropped with probability `drop`, its corners moved by about `jitter` of it.
 
-    The random numbers drawn depend on the number of regions only, so equal regions change equally under equal seeds.
+    The random numbers drawn depend on the number of regions only, so equal regions change equally under equal
+    seeds.
     """
     boxes = view.boxes(regions.boxes, regions.image_size)
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
@@ -92,7 +93,7 @@ def vary_regions(
 
 
 def vary_question(question: str, rng: np.random.Generator) -> str:
-    """The same question as another person might type it: template forms resolved, case and question mark varied."""
+    """The same question as another person might type it: templates resolved, case and ending varied."""
     if rng.random() < 0.3:
         question = re.sub(r"\b(Is)/(Are)\b", "Is" if rng.random() < 0.5 else "Are", question)
         question = re.sub(r"\b(is)/(are)\b", "is" if rng.random() < 0.5 else "are", question)

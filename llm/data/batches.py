@@ -1,4 +1,4 @@
-"""VQA examples as packed training batches: which questions share a row, how each is varied, and their token ids.
+"""VQA examples as packed batches: which questions share a row, how each is varied, and their token ids.
 
 Everything follows from (seed, epoch, row), so a resumed run sees what an uninterrupted one would.
 """
@@ -37,7 +37,7 @@ class Row:
 
 
 class ImageBank:
-    """Vision features of every image: the plain one first, then its random views; (image, view) is computed once."""
+    """Vision features of every image: first of the plain picture, then of its random views."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class VQABatches:
         return Example(tuple(prompt), (*reply, self._tokenizer.eos_token_id))
 
     def _rows(self, rng: np.random.Generator | None, epoch: int) -> list[Row]:
-        """Group the questions of each image, those with the same regions side by side; shuffled where `rng` is given."""
+        """Group the questions of each image, equal regions side by side; shuffled where `rng` is given."""
         order = range(len(self.examples)) if rng is None else rng.permutation(len(self.examples)).tolist()
         by_image: dict[Path, dict[Any, list[int]]] = {}
         for index in order:
@@ -164,7 +164,7 @@ class VQABatches:
         return batches
 
     def _length(self, index: int) -> tuple[int, int]:
-        """Tokens of a question's prompt with its regions, and of what it does not share with its neighbours."""
+        """Tokens of a question's prompt with its regions, and of what it shares with no other question."""
         example = self.examples[index]
         whole = self._encode(example.question, self.regions[index], self.answers[index])
         own = len(self._tokenizer(example.question)["input_ids"]) + len(whole.answer) + 5
@@ -187,7 +187,7 @@ def check_regions(examples: Sequence[VQAExample], regions: Mapping[str, Regions]
 
 
 def canonical_answers(answers: Sequence[str]) -> list[str]:
-    """Answers in one spelling: capitalised words in lower case (acronyms stay), then the most frequent casing of each.
+    """Answers in one spelling: capitalised words in lower case, acronyms kept, then the most frequent casing.
 
     "Yes" -> "yes", "Right lung" -> "right lung", "CT" -> "CT", "X-ray" -> "X-ray".
     """

@@ -1,8 +1,9 @@
 """Several questions about one image in one row that share their common prefix (image, regions).
 
-A row is ``prefix | question 1 + answer 1 | question 2 + answer 2 | ...``. A mask lets every segment see the prefix and
-itself only, and positions go on from the prefix for each, so the row computes exactly what separate sequences would:
-about a third of the tokens of separate rows. Knows token ids only.
+A row is ``prefix | question 1 + answer 1 | question 2 + answer 2 | ...``. A mask lets every segment see the
+prefix and itself only, and positions go on from the prefix for each, so the row computes exactly what
+separate sequences
+would: about a third of the tokens of separate rows. Knows token ids only.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class PackedBatch:
     owner: Tensor
 
     def attention_mask(self, dtype: torch.dtype) -> Tensor:
-        """Additive mask (R, 1, L, L): 0 where a query (row) may look at a key (column), else the lowest number."""
+        """Additive mask (R, 1, L, L): 0 where a query (row) sees a key (column), else the lowest number."""
         segment = self.segment_ids
         keys, queries = segment[:, None, None, :], segment[:, None, :, None]
         length = segment.shape[1]

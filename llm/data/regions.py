@@ -18,7 +18,8 @@ def read_regions(path: Path | str) -> dict[str, Regions]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is absent; write it with `python -m medglip_agent.evidence --data-dir DIR --split SPLIT --out {path}`"
+            f"{path} is absent; write it with"
+            f" `python -m medglip_agent.evidence --data-dir DIR --split SPLIT --out {path}`"
         )
     found: dict[str, Regions] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -1,8 +1,9 @@
 """VQA-RAD in its common JSON form: ``trainset.json``, ``testset.json``, ``images/``.
 
-Owns the reading and the spelling clean-up of the records; answers are returned as written (protocols normalise them).
-Two families of splits exist and must never be crossed: ``official-*`` (all its test images also occur in its train
-part) and ``disjoint-*`` (no image, and no near-duplicate of one, in two parts; ``image_disjoint_split.json``).
+Owns the reading and the spelling clean-up of the records; answers are returned as written (protocols
+normalise them). Two families of splits exist and must never be crossed: ``official-*`` (all its test images
+also occur in its train part) and ``disjoint-*`` (no image, and no near-duplicate of one, in two parts;
+``image_disjoint_split.json``).
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def read_vqa_rad(root: Path | str, split: Split) -> list[VQAExample]:
 
     Raises:
         FileNotFoundError: A file or an image named by a record is absent.
-        ValueError: The split is unknown, a record is malformed, or a question of the split is in neither file.
+        ValueError: The split is unknown, a record is malformed, or a question of the split is in neither
+        file.
     """
     root = Path(root)
     if split not in get_args(Split):
@@ -106,7 +108,7 @@ def _example(images: Path, record: dict[str, Any]) -> VQAExample:
 
 
 def _question_type(text: str) -> str:
-    """Correct the misspellings of the source and order multiple types, e.g. ``"PRES, ATRIB"`` -> ``"ATTRIB, PRES"``."""
+    """Correct the source's spelling and order multiple types: ``"PRES, ATRIB"`` -> ``"ATTRIB, PRES"``."""
     types = (part.strip().upper() for part in text.split(","))
     return ", ".join(sorted(_SPELLING.get(t, t) for t in types))
 

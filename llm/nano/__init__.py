@@ -1,4 +1,4 @@
-"""The nano vision-language model: EfficientNet-Lite0, a projector and SmolLM2-135M-Instruct behind the Auto classes.
+"""The nano vision-language model: EfficientNet-Lite0, a projector and SmolLM2-135M-Instruct.
 
 Importing a module of this package that defines the classes registers them; `register` does all at once.
 """

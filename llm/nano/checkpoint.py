@@ -1,7 +1,8 @@
 """Assembling the nano model from base weights and a checkpoint folder, and writing that folder.
 
-A checkpoint holds only what was trained: ``config.json``, ``projector.safetensors`` and a peft adapter with the LoRA
-weights and the spatial tokens' embeddings. The vision tower and the language model come from the base-weight cache.
+A checkpoint holds only what was trained: ``config.json``, ``projector.safetensors`` and a peft adapter with
+the LoRA weights and the spatial tokens' embeddings. The vision tower and the language model come from the
+base-weight cache.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def build_nano(
     language_model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     _add_tokens(language_model, config.image_token_id)
     config.text_config = language_model.config
+    config.tie_word_embeddings = language_model.config.tie_word_embeddings
     model = _with_language_model(config, language_model, dtype)
     model.vision_tower = EfficientNetLite.from_base_weights(
         _base_folder(config.base_vision_tower)
@@ -77,20 +79,22 @@ def load_nano(
     """
     if not is_nano_checkpoint(folder):
         raise FileNotFoundError(
-            f"no trained nano vision-language model in {folder} (expected {PROJECTOR_FILE} and a peft adapter); train one"
-            " with `python -m llm.train --config llm/configs/vqa_rad_disjoint.yaml --data-dir DIR --out FOLDER`,"
-            " or name a folder that holds one"
+            f"no trained nano model in {folder} (expected {PROJECTOR_FILE} and a peft adapter);"
+            " train one with `python -m llm.train --config llm/configs/vqa_rad_disjoint.yaml"
+            " --data-dir DIR --out FOLDER`, or name a folder that holds one"
         )
     model, processor = build_nano(NanoVLMConfig.from_pretrained(folder), dtype=dtype)
     _load_projector(model, folder / PROJECTOR_FILE)
     adapted = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
     if not merge:
         return adapted.eval(), processor
-    return adapted.merge_and_unload().eval(), processor
+    merged = adapted.merge_and_unload()
+    merged.tie_weights()
+    return merged.eval(), processor
 
 
 def add_adapter(model: NanoVLMForConditionalGeneration, *, rank: int, alpha: int) -> PeftModel:
-    """Wrap the model for training: LoRA on every linear layer of the language model, trainable spatial tokens."""
+    """Wrap the model for training: LoRA on the language model's linear layers, trainable spatial tokens."""
     first = model.config.image_token_id + 1
     config = LoraConfig(
         r=rank,
@@ -124,7 +128,7 @@ def _base_folder(name: str) -> Path:
 
 
 def _add_tokens(language_model: PreTrainedModel, image_token_id: int) -> None:
-    """Extend the vocabulary by the image token and the spatial tokens, with repeatable starting embeddings."""
+    """Extend the vocabulary by the image and spatial tokens, with repeatable starting embeddings."""
     bins = LocTokens().bins
     language_model.resize_token_embeddings(image_token_id + 1 + bins, mean_resizing=False)
     with torch.no_grad():

@@ -7,11 +7,12 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 
-class NanoVLMConfig(PreTrainedConfig):
+class NanoVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """Shape of the nano model and the names of the base weights that it is assembled from.
 
     Attributes:
-        text_config: The language model's configuration, its vocabulary already with the image and spatial tokens.
+        text_config: The language model's configuration, its vocabulary already with the image and spatial
+            tokens.
         image_size: Side of the square that an image is resized to, in pixels.
         vision_channels: Channels of the vision tower's stride-32 features.
         pixel_unshuffle: Side of the block of feature cells that becomes one image token.
@@ -37,12 +38,10 @@ class NanoVLMConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         """Fill in the language model's configuration where it came as a dictionary."""
-        if text_config is None:
-            text_config = {"model_type": "llama"}
-        if isinstance(text_config, dict):
-            fields = dict(text_config)
+        if text_config is None or isinstance(text_config, dict):
+            fields = dict(text_config or {})
             text_config = AutoConfig.for_model(fields.pop("model_type", "llama"), **fields)
-        self.text_config = text_config
+        self.text_config: PreTrainedConfig = text_config
         self.image_size = image_size
         self.vision_channels = vision_channels
         self.pixel_unshuffle = pixel_unshuffle
@@ -50,7 +49,7 @@ class NanoVLMConfig(PreTrainedConfig):
         self.image_token_id = image_token_id
         self.base_language_model = base_language_model
         self.base_vision_tower = base_vision_tower
-        kwargs.setdefault("tie_word_embeddings", text_config.tie_word_embeddings)
+        kwargs.setdefault("tie_word_embeddings", bool(getattr(text_config, "tie_word_embeddings", True)))
         super().__init__(**kwargs)
 
     @property

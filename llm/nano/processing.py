@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 )
 
 
-class NanoVLMImageProcessor(PilBackend):
+class NanoVLMImageProcessor(PilBackend):  # type: ignore[misc]
     """Resize to a square (the aspect is not kept, so relative boxes stay valid) and normalise as ImageNet."""
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers' own convention)
@@ -41,7 +41,7 @@ class NanoVLMImageProcessor(PilBackend):
     do_convert_rgb = True
 
 
-class NanoVLMProcessor(ProcessorMixin):
+class NanoVLMProcessor(ProcessorMixin):  # type: ignore[misc]
     """Image processor and tokenizer in one; every ``<image>`` in a text becomes the image's tokens."""
 
     def __init__(
@@ -99,10 +99,11 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> int:
     """
     tokens = (IMAGE_TOKEN, *LocTokens().tokens)
     tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in tokens], special_tokens=True)
-    ids = tokenizer.convert_tokens_to_ids(list(tokens))
+    ids: list[int] = tokenizer.convert_tokens_to_ids(list(tokens))
     if ids != list(range(ids[0], ids[0] + len(ids))):
         raise ValueError(
-            f"expected consecutive ids for {IMAGE_TOKEN} and the spatial tokens, got {ids[:3]}..; use a clean base tokenizer"
+            f"expected consecutive ids for {IMAGE_TOKEN} and the spatial tokens, got {ids[:3]}..;"
+            " use a clean base tokenizer"
         )
     tokenizer.padding_side = "left"
     return ids[0]

@@ -111,7 +111,7 @@ def vqa_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two_regions() -> Regions:
-    """A right lung (score .9) and a left lung (.5) in an image of height 40 and width 60; no spleen was found."""
+    """A right lung (score .9) and a left lung (.5), no spleen, in an image of height 40 and width 60."""
     boxes = np.array([[6, 4, 24, 36], [36, 4, 54, 36]], dtype=np.float32)
     return Regions(
         boxes, np.array([0.9, 0.5]), np.array([0, 1]), ("right lung", "left lung", "spleen"), (40, 60)

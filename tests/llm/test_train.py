@@ -1,4 +1,4 @@
-"""Training on a tiny model: the loss falls, reloading gives the same model, a resumed run equals an uninterrupted one."""
+"""Training a tiny model: the loss falls, reloading gives the same model, a resumed run equals a whole one."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_loss_falls_and_the_saved_model_is_the_trained_one(
     run.run()
     log = log_of(run.out)
     losses = [line["loss"] for line in log if "loss" in line]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     assert {"val_loss", "val_exact", "val_exact_open", "val_exact_closed"} <= set(log[-1])
     assert (run.out / "loss.png").stat().st_size > 1000
 
