@@ -1,4 +1,4 @@
-"""Opens the chat: python app.py [--host 127.0.0.1] [--port 7860] [--no-browser]. The page: medglip_agent/web."""
+"""Opens the chat: python app.py [--host 127.0.0.1] [--port 7860]. The page itself: medglip_agent/web."""
 
 from __future__ import annotations
 

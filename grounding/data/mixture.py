@@ -73,6 +73,7 @@ class GroundingMixture(Dataset):
         seed: int,
     ) -> None:
         self.sets, self.tokenizer, self.config, self.augment = sets, tokenizer, config, augment
+        self.modality_ids = [frozenset(config.modality_id(m) for m in coco.modalities) for coco in sets]
         rng = np.random.default_rng(seed)
         share = np.asarray(weights, dtype=float) / sum(weights)
         choice = rng.choice(len(sets), size=length, p=share)
@@ -112,13 +113,16 @@ class GroundingMixture(Dataset):
         for label, synonyms in zip(coco.labels, coco.synonyms, strict=True):
             renamed = synonyms and rng.random() < self.augment.synonym_probability
             own.append(str(rng.choice(synonyms)) if renamed else label)
+        # An unknown modality (0) on either side proves nothing absent.
+        modality = self.config.modality_id(sample.modality)
         others = [
             label
-            for other in self.sets
-            if sample.modality not in other.modalities
+            for other, ids in zip(self.sets, self.modality_ids, strict=True)
+            if modality and not ids & {0, modality}
             for label in other.labels
-            if label not in coco.labels
+            if label not in coco.labels and label not in own
         ]
+        others = list(dict.fromkeys(others))
         count = min(int(rng.integers(0, self.augment.absent_phrases + 1)), len(others))
         phrases = own + [str(label) for label in rng.choice(others, size=count, replace=False)] if count else own
         order = rng.permutation(len(phrases))

@@ -62,8 +62,11 @@ class Scene:
 
     def noise(self, sigma: float) -> Field:
         """Return smooth noise (H, W) of standard deviation 1; `sigma` is the grain in pixels."""
-        field = gaussian_filter(self.rng.normal(size=(SIZE, SIZE)), sigma, mode="wrap")
-        return np.asarray(field / field.std())
+        # in the frequency domain, where every grain costs the same
+        rows, columns = np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None, :]
+        keep = np.exp(-2 * (np.pi * sigma) ** 2 * (rows**2 + columns**2))
+        field = np.fft.irfft2(np.fft.rfft2(self.rng.normal(size=(SIZE, SIZE))) * keep, s=(SIZE, SIZE))
+        return np.asarray((field - field.mean()) / field.std())
 
     def paint(self, where: Mask, colour: Colour, soft: float = 1.0, opacity: float = 1.0) -> None:
         """Lay `colour` over `where`, its edge blurred by `soft` pixels."""

@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from grounding.images import ImageError
-from grounding.types import MedicalImage, Regions
 from llm.types import Answer, Step
 
 from ..citations import cited_regions
 from ..examples import Example
 from ..exports import answer_to_dict, grounding_to_dict
-from .loading import AgentLoader, NotReadyError
+from .loading import AgentLike, AgentLoader, NotReadyError
 from .panels import answer_markdown, plain, progress_markdown, reply_markdown
 from .session import Session, open_session
 
@@ -46,15 +44,15 @@ class Turn:
     session: Session
 
 
-def open_upload(path: str | None) -> Session:
-    """Open an uploaded file.
+def open_upload(path: str | None, modality: str | None = None) -> Session:
+    """Open an uploaded file; `modality`, a DICOM code, overrides what the file says.
 
     Raises:
         UserError: it is no picture that can be shown.
     """
     if not path:
         raise UserError("No file arrived: choose one again.")
-    return _opened(Path(path))
+    return _opened(Path(path), "", modality)
 
 
 def open_example(example: Example) -> Session:
@@ -66,11 +64,11 @@ def open_example(example: Example) -> Session:
     return _opened(example.path, example.title, example.modality)
 
 
-def _opened(path: Path, title: str = "", modality: str | None = None) -> Session:
+def _opened(path: Path, title: str, modality: str | None) -> Session:
     try:
         return open_session(path, title, modality)
-    except ImageError as error:
-        raise UserError(f"This file cannot be shown. {error}.") from error
+    except ValueError as error:  # an ImageError, or a modality that is no DICOM code
+        raise UserError(f"This file cannot be shown. {str(error).rstrip('.')}.") from error
 
 
 def answer_question(
@@ -131,7 +129,7 @@ def _wait(loader: AgentLoader) -> Iterator[str]:
 
 
 def ground_file(
-    loader: AgentLoader, path: str | None, phrases: list[str], min_score: float
+    loader: AgentLoader, path: str | None, phrases: list[str], min_score: float = 0.0, modality: str = ""
 ) -> dict[str, Any]:
     """Return the regions of phrases in a file as plain JSON types (the endpoint /ground).
 
@@ -140,27 +138,34 @@ def ground_file(
         path: an uploaded picture.
         phrases: what to look for.
         min_score: regions below it are dropped.
+        modality: DICOM code of the picture; empty = what the file says.
 
     Raises:
         UserError: the file is no picture, there is no phrase, or the models are not there.
     """
     if not phrases:
         raise UserError('Name what to look for, for example ["left lung", "right lung"].')
-    image = open_upload(path).image
+    image = open_upload(path, modality or None).image
     agent = _agent(loader)
-    regions: Regions = agent.ground(image, phrases, box_threshold=min_score)
+    regions = agent.ground(image, phrases, box_threshold=min_score)
     return grounding_to_dict(regions, image, agent.models)
 
 
-def ask_file(loader: AgentLoader, path: str | None, question: str) -> dict[str, Any]:
+def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str = "") -> dict[str, Any]:
     """Return the answer to a question about a file as plain JSON types (the endpoint /ask).
+
+    Args:
+        loader: gives the agent.
+        path: an uploaded picture.
+        question: the question.
+        modality: DICOM code of the picture; empty = what the file says.
 
     Raises:
         UserError: the file is no picture, the question is empty or refused, or the models are not there.
     """
     if not question.strip():
         raise UserError("Write a question first.")
-    image: MedicalImage = open_upload(path).image
+    image = open_upload(path, modality or None).image
     agent = _agent(loader)
     try:
         answer = agent.ask(image, question)
@@ -169,7 +174,7 @@ def ask_file(loader: AgentLoader, path: str | None, question: str) -> dict[str, 
     return answer_to_dict(answer, image, question, agent.models)
 
 
-def _agent(loader: AgentLoader) -> Any:
+def _agent(loader: AgentLoader) -> AgentLike:
     try:
         return loader.get(_WAIT)
     except NotReadyError as error:

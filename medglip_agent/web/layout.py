@@ -267,12 +267,12 @@ class _Page:
             yield update
 
     def _view(self, session: Session, min_score: float) -> dict[Any, Any]:
-        found = {"cited": session.cited, "min_score": min_score}
+        regions, cited = session.regions, session.cited
         return {
             self.session: session,
-            self.picture: picture_html(session.image, session.regions, **found),
+            self.picture: picture_html(session.image, regions, cited=cited, min_score=min_score),
             self.caption: caption(session),
-            self.regions: regions_html(session.regions, **found),
+            self.regions: regions_html(regions, cited=cited, min_score=min_score),
             self.trace: trace_html(()),
         }
 
@@ -285,18 +285,24 @@ class _Page:
     def _endpoints(self) -> None:
         """Offer /ground and /ask to `gradio_client`, with regions as JSON."""
         with gr.Group(visible=False):
-            file, phrases, score = (
-                gr.File(label="image"),
-                gr.JSON(label="phrases"),
-                gr.Number(0.0, label="min_score"),
-            )
+            file, phrases = gr.File(label="image"), gr.JSON(label="phrases")
+            score, kind = gr.Number(0.0, label="min_score"), gr.Textbox("", label="modality")
             question, result, button = gr.Textbox(label="question"), gr.JSON(label="result"), gr.Button()
-        ground = partial(_told, ground_file, self.loader)
-        ask = partial(_told, ask_file, self.loader)
+        ground, ask = partial(ground_file, self.loader), partial(ask_file, self.loader)
         button.click(
-            ground, [file, phrases, score], result, api_name="ground", api_description=ground_file.__doc__
+            partial(_told, ground),
+            [file, phrases, score, kind],
+            result,
+            api_name="ground",
+            api_description=ground_file.__doc__,
         )
-        button.click(ask, [file, question], result, api_name="ask", api_description=ask_file.__doc__)
+        button.click(
+            partial(_told, ask),
+            [file, question, kind],
+            result,
+            api_name="ask",
+            api_description=ask_file.__doc__,
+        )
 
 
 def _told(act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -17,14 +18,19 @@ class PhantomGrounder:
 
     name = "phantom"
 
-    def __init__(self) -> None:
-        """Draw the phantoms that the examples show."""
-        drawn = [make_phantom(modality, seed) for modality in MODALITIES for seed in (0, 1)]
-        self._truth = {phantom.image.source_id: phantom.regions for phantom in drawn}
-
     def set_image(self, image: MedicalImage) -> PhantomImage:
-        """Look the picture up."""
-        return PhantomImage(image, self._truth.get(image.source_id))
+        """Look the picture up among the phantoms of its modality."""
+        return PhantomImage(image, truth_of(image.modality, image.source_id))
+
+
+@cache
+def truth_of(modality: str | None, source_id: str) -> Regions | None:
+    """Return a phantom's own regions, None for other pictures."""
+    for seed in (0, 1) if modality in MODALITIES else ():
+        phantom = make_phantom(str(modality), seed)
+        if phantom.image.source_id == source_id:
+            return phantom.regions
+    return None
 
 
 class PhantomImage:

@@ -1,0 +1,116 @@
+"""What the page does, without a page: opening, asking, the endpoints, and errors as sentences."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from medglip_agent.examples import Example, examples
+from medglip_agent.web.events import (
+    UserError,
+    answer_question,
+    ask_file,
+    ground_file,
+    open_example,
+    open_upload,
+)
+from medglip_agent.web.loading import AgentLoader, NotReadyError
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    return examples(tmp_path_factory.mktemp("examples"))[0]
+
+
+def test_examples_are_files_with_questions(chest: Example) -> None:
+    listed = examples(chest.path.parent)
+    assert len({example.title for example in listed}) == len(listed) >= 7
+    assert all(example.path.is_file() and example.question for example in listed)
+    assert not list(chest.path.parent.glob("*.part"))
+
+
+def test_question_is_answered_step_by_step(loader: AgentLoader, chest: Example) -> None:
+    session = open_example(chest)
+    turns = list(answer_question(loader, session, "Which lung is *more* opaque?", []))
+    last = turns[-1]
+    assert last.messages[0] == {"role": "user", "content": r"Which lung is \*more\* opaque?"}
+    assert "[R2](#R2)" in last.messages[1]["content"]
+    assert last.session.regions is not None and last.session.regions.phrases[:2] == (
+        "right lung",
+        "left lung",
+    )
+    assert last.session.cited == (1,)
+    assert [step.name for step in last.steps] == ["plan", "image", "grounding", "generation", "citation"]
+    assert turns[0].session.regions is None
+    assert any("the left" in turn.messages[-1]["content"] for turn in turns[:-1]), "text is streamed"
+    assert session.regions is None, "the session given is not changed"
+
+
+@pytest.mark.parametrize(("question", "said"), [("", "Write a question"), ("  ", "Write a question")])
+def test_empty_question_is_refused(loader: AgentLoader, chest: Example, question: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        list(answer_question(loader, open_example(chest), question, []))
+
+
+def test_question_without_image_is_refused(loader: AgentLoader) -> None:
+    with pytest.raises(UserError, match="Open an image"):
+        list(answer_question(loader, None, "What is it?", []))
+
+
+def test_question_too_long_is_a_sentence(loader: AgentLoader, chest: Example) -> None:
+    with pytest.raises(UserError):
+        list(answer_question(loader, open_example(chest), "why " * 5000, []))
+
+
+def test_broken_upload_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "scan.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(UserError, match=r"This file cannot be shown\. scan\.png"):
+        open_upload(str(path))
+    with pytest.raises(UserError, match="No file arrived"):
+        open_upload(None)
+
+
+def test_modality_that_is_no_code_is_a_sentence(chest: Example) -> None:
+    with pytest.raises(UserError, match="DICOM code"):
+        open_upload(str(chest.path), "x-ray of a chest")
+
+
+def test_question_waits_for_the_models(loader: AgentLoader, chest: Example) -> None:
+    gate = threading.Event()
+    slow = AgentLoader(lambda say: (say("loading the grounder nano ..."), gate.wait(60), loader.get())[-1])
+    slow.start()
+    turns = answer_question(slow, open_example(chest), "Where are the lungs?", [])
+    first = next(turns).messages[-1]["content"]
+    assert "oading the grounder nano" in first or "Starting" in first
+    gate.set()
+    assert "[R2](#R2)" in list(turns)[-1].messages[-1]["content"]
+    assert slow.status.state == "ready"
+
+
+def test_failed_loading_is_told(chest: Example) -> None:
+    def fail(say: object) -> None:
+        raise OSError("no weights at nano; run `medglip fetch`")
+
+    loader = AgentLoader(fail)  # type: ignore[arg-type]
+    loader.start()
+    with pytest.raises(UserError, match="medglip fetch"):
+        list(answer_question(loader, open_example(chest), "Where are the lungs?", []))
+    assert loader.status.state == "failed"
+    with pytest.raises(NotReadyError):
+        loader.get()
+
+
+def test_ground_endpoint_returns_plain_regions(loader: AgentLoader, chest: Example) -> None:
+    result = ground_file(loader, str(chest.path), ["left lung", "spaceship"], 0.0, "CR")
+    assert [region["label"] for region in result["regions"]] == ["left lung"]
+    assert len(result["regions"][0]["box_xyxy"]) == 4
+    assert result["missing"] == ["spaceship"]
+    with pytest.raises(UserError, match="what to look for"):
+        ground_file(loader, str(chest.path), [], 0.0)
+
+
+def test_ask_endpoint_returns_the_grounded_answer(loader: AgentLoader, chest: Example) -> None:
+    result = ask_file(loader, str(chest.path), "Which lung is more opaque?", "CR")
+    assert result["answer"]["citations"]
+    assert result["notice"].startswith("Research use only")
