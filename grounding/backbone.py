@@ -47,7 +47,7 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel, kernel))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out")
+        nn.init.kaiming_normal_(self.weight)  # fan-out would let depthwise layers vanish
         self.norm_weight = nn.Buffer(torch.ones(out_channels))
         self.norm_bias = nn.Buffer(torch.zeros(out_channels))
         self.norm_mean = nn.Buffer(torch.zeros(out_channels))

@@ -1,4 +1,4 @@
-"""Checkpoints of our own models: ``config.json`` and ``model.safetensors``, without the frozen text encoder.
+"""Checkpoints: ours (``config.json`` and ``model.safetensors``, without the frozen text encoder) and published ones.
 
 The text encoder is a base weight that the cache holds, so only what was trained is written. A checkpoint that does
 not fit is refused with its keys.
@@ -11,15 +11,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import MMGroundingDinoConfig
 
-from .modeling import MedGLIPConfig, MedGLIPForGrounding, load_text_encoder
+from .modeling import ADDED_PARAMETERS, MedGLIPConfig, MedGLIPForGrounding, load_text_encoder
 
 PACKAGED = Path(__file__).parent / "checkpoints"
 TEXT_ENCODER = "model.text_backbone."
 
 
 def save_checkpoint(config: MedGLIPConfig, state: dict[str, Tensor], folder: Path) -> None:
-    """Write ``state`` without the text encoder, tied tensors once, in bfloat16."""
+    """Write ``state`` without the text encoder, tied tensors once, in float32."""
     folder.mkdir(parents=True, exist_ok=True)
     seen: set[int] = set()
     kept = {}
@@ -48,12 +49,16 @@ def load_checkpoint(folder: Path) -> MedGLIPForGrounding:
         )
     model = MedGLIPForGrounding(MedGLIPConfig.from_pretrained(folder))
     tensors = load_file(folder / "model.safetensors")
+    state = model.state_dict()
+    present = {state[name].data_ptr() for name in tensors if name in state}
+    misfits = [name for name in tensors if name in state and tensors[name].shape != state[name].shape]
+    if misfits:
+        raise ValueError(f"{folder}: tensors of another shape than the configuration's: {misfits[:5]}")
     result = model.load_state_dict(tensors, strict=False)
-    present = {model.state_dict()[name].data_ptr() for name in tensors if name in model.state_dict()}
     missing = [
         name
         for name in result.missing_keys
-        if not name.startswith(TEXT_ENCODER) and model.state_dict()[name].data_ptr() not in present
+        if not name.startswith(TEXT_ENCODER) and state[name].data_ptr() not in present
     ]
     if missing or result.unexpected_keys:
         raise ValueError(
@@ -61,4 +66,34 @@ def load_checkpoint(folder: Path) -> MedGLIPForGrounding:
             f"left over {result.unexpected_keys[:5]}"
         )
     load_text_encoder(model, fetch("minilm-l6"))
+    return model.eval()
+
+
+def load_published(folder: Path) -> MedGLIPForGrounding:
+    """Read a published MM-Grounding-DINO or LLMDet checkpoint (a folder as downloaded from the model hub).
+
+    Outputs equal the library's: what Med-GLIP adds is zero until trained.
+
+    Raises:
+        ValueError: If the checkpoint is of another architecture, or a tensor other than ``ADDED_PARAMETERS`` is
+            missing, left over or of another shape.
+    """
+    values, _ = MMGroundingDinoConfig.get_config_dict(folder)
+    if values.get("model_type") not in (MMGroundingDinoConfig.model_type, MedGLIPConfig.model_type):
+        raise ValueError(
+            f"{folder}: expected a checkpoint of type {MMGroundingDinoConfig.model_type!r}, "
+            f"got {values.get('model_type')!r}"
+        )
+    config = MedGLIPConfig.from_dict({**values, "model_type": MedGLIPConfig.model_type})
+    model, report = MedGLIPForGrounding.from_pretrained(
+        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+    )
+    faults = {
+        "missing": set(report["missing_keys"]) - set(ADDED_PARAMETERS),
+        "left over": set(report["unexpected_keys"]),
+        "of another shape": {key[0] for key in report["mismatched_keys"]},
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{kind} {sorted(keys)[:5]}" for kind, keys in faults.items() if keys)
+        raise ValueError(f"{folder}: the checkpoint does not fit its configuration: {listed}")
     return model.eval()

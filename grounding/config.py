@@ -32,11 +32,20 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {sorted(known)}"
             raise ValueError(f"{source}: unknown field {name!r} of {kind.__name__}; {hint}")
     hints = get_type_hints(kind)
-    arguments = {
-        name: from_mapping(hints[name], value, source) if is_dataclass(hints[name]) else value
-        for name, value in values.items()
-    }
+    arguments = {name: _field(hints[name], value, f"{source}: {name}") for name, value in values.items()}
     try:
         return kind(**arguments)
     except TypeError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def _field(kind: Any, value: Any, source: str) -> Any:
+    """A value as its field wants it. YAML 1.1 reads ``4e-4`` (no full stop) as a string, so floats are converted."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        return from_mapping(kind, value or {}, source)
+    if kind is float:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{source}: expected a number, got {value!r}") from None
+    return value

@@ -2,8 +2,11 @@
 
 Two faults of the library's loss are absent here. Targets are built for each image from that image's own prompt (the
 library offsets labels by the wrong image's prompt length), and the encoder proposals keep their gradient (the
-library detaches them). Proposals and all decoder layers but the last may answer one box with several predictions,
-which speeds up training; the last layer is one-to-one, so no suppression is needed at inference.
+library detaches them). Several proposals may answer for one box, which speeds up training; the decoder is one-to-one,
+so that it learns to leave one box a structure.
+
+Images with many boxes (a blood smear has 14, a nuclei picture 24) would drown those with one or two: a box of an image
+with n boxes weighs 1 / sqrt(n).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class CriterionConfig:
         box_weight: Weight of the L1 distance of cxcywh boxes in [0, 1], in loss and matching.
         giou_weight: Weight of 1 - generalised IoU, in loss and matching.
         proposal_weight: Weight of the encoder proposals' losses.
-        one_to_many: Most predictions that may answer for one box, in proposals and all but the last layer.
+        proposals_per_box: Most encoder proposals that may answer for one box.
     """
 
     focal_alpha: float = 0.25
@@ -39,7 +42,7 @@ class CriterionConfig:
     box_weight: float = 5.0
     giou_weight: float = 2.0
     proposal_weight: float = 1.0
-    one_to_many: int = 4
+    proposals_per_box: int = 2
 
 
 @dataclass(frozen=True)
@@ -74,24 +77,16 @@ class GroundingCriterion(nn.Module):
             targets: One for each image.
             token_mask: (B, T) bool, True = a real prompt token.
         """
-        box_count = max(sum(len(target.boxes) for target in targets), 1)
         last = len(output.layer_logits) - 1
         total = output.logits.new_zeros((), dtype=torch.float32)
         losses: dict[str, Tensor] = {}
         for layer, (logits, boxes) in enumerate(zip(output.layer_logits, output.layer_boxes, strict=True)):
-            repeats = 1 if layer == last else self.config.one_to_many
-            parts = self._set_loss(logits.float(), boxes.float(), targets, token_mask, box_count, repeats)
+            parts = self._set_loss(logits.float(), boxes.float(), targets, token_mask, repeats=1)
             total = total + self._weighted(parts)
             suffix = "" if layer == last else f"_layer{layer}"
             losses |= {f"{name}{suffix}": value for name, value in parts.items()}
-        parts = self._set_loss(
-            output.proposal_logits.float(),
-            output.proposal_boxes.float(),
-            targets,
-            token_mask,
-            box_count,
-            self.config.one_to_many,
-        )
+        proposals = output.proposal_logits.float(), output.proposal_boxes.float()
+        parts = self._set_loss(*proposals, targets, token_mask, repeats=self.config.proposals_per_box)
         total = total + self.config.proposal_weight * self._weighted(parts)
         losses |= {f"{name}_proposals": value for name, value in parts.items()}
         return {"loss": total, **losses}
@@ -101,15 +96,10 @@ class GroundingCriterion(nn.Module):
         return config.class_weight * parts["class"] + config.box_weight * parts["box"] + config.giou_weight * parts["giou"]
 
     def _set_loss(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        targets: list[GroundingTarget],
-        token_mask: Tensor,
-        box_count: int,
-        repeats: int,
+        self, logits: Tensor, boxes: Tensor, targets: list[GroundingTarget], token_mask: Tensor, repeats: int
     ) -> dict[str, Tensor]:
         """Class, box and giou loss of one set of predictions: (B, Q, T) logits, (B, Q, 4) boxes."""
+        image_weights = _image_weights(targets).to(boxes)
         class_target = torch.zeros_like(logits)
         matched_boxes, target_boxes, weights = [], [], []
         for index, target in enumerate(targets):
@@ -121,24 +111,24 @@ class GroundingCriterion(nn.Module):
             class_target[index, rows, : token_targets.shape[1]] = token_targets
             matched_boxes.append(boxes[index, rows])
             target_boxes.append(target.boxes[columns])
-            weights.append(torch.full((len(rows),), 1.0 / count))
-        class_loss = self._focal_loss(logits, class_target, token_mask) / box_count
+            weights.append((image_weights[index] / count).expand(len(rows)))
+        class_loss = (self._focal_loss(logits, class_target, token_mask) * image_weights).sum()
         if not matched_boxes:
             zero = boxes.sum() * 0.0
             return {"class": class_loss, "box": zero, "giou": zero}
-        predicted, true, weight = torch.cat(matched_boxes), torch.cat(target_boxes), torch.cat(weights).to(boxes)
-        box_loss = ((predicted - true).abs().sum(-1) * weight).sum() / box_count
+        predicted, true, weight = torch.cat(matched_boxes), torch.cat(target_boxes), torch.cat(weights)
+        box_loss = ((predicted - true).abs().sum(-1) * weight).sum()
         giou = _paired_giou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(true))
-        return {"class": class_loss, "box": box_loss, "giou": ((1 - giou) * weight).sum() / box_count}
+        return {"class": class_loss, "box": box_loss, "giou": ((1 - giou) * weight).sum()}
 
     def _focal_loss(self, logits: Tensor, target: Tensor, token_mask: Tensor) -> Tensor:
-        """Sum over real tokens of the sigmoid focal loss (Lin et al., 2017)."""
+        """Sigmoid focal loss (Lin et al., 2017), summed over the queries and real tokens of each image: (B,)."""
         logits = logits.masked_fill(~token_mask[:, None], -30.0)  # padding carries -inf, whose gradient is NaN
         probability = logits.sigmoid()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         distance = torch.where(target > 0.5, 1 - probability, probability)
         alpha = torch.where(target > 0.5, self.config.focal_alpha, 1 - self.config.focal_alpha)
-        return (alpha * distance**self.config.focal_gamma * cross_entropy * token_mask[:, None]).sum()
+        return (alpha * distance**self.config.focal_gamma * cross_entropy * token_mask[:, None]).sum((1, 2))
 
     @torch.no_grad()
     def _match(
@@ -159,6 +149,12 @@ class GroundingCriterion(nn.Module):
         rows, columns = linear_sum_assignment(cost.repeat(1, repeats).nan_to_num(1e4).cpu().numpy())
         device = logits.device
         return torch.as_tensor(rows, device=device), torch.as_tensor(columns % len(target.boxes), device=device)
+
+
+def _image_weights(targets: list[GroundingTarget]) -> Tensor:
+    """Weight of a box of each image (B,): 1 / sqrt(n), scaled so that the sum over all boxes is 1."""
+    counts = torch.tensor([max(len(target.boxes), 1) for target in targets], dtype=torch.float32)
+    return counts.rsqrt() / counts.sqrt().sum()
 
 
 def _repeats(boxes: int, predictions: int, most: int) -> int:

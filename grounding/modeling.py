@@ -251,7 +251,12 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
 
     def _select(self, logits: Tensor, coordinates: Tensor) -> Tensor:
         """Boxes cxcywh in [0, 1] of the best ``num_queries`` proposals, without gradient: (B, Q, 4)."""
-        count = min(self.config.num_queries, logits.shape[1])
+        count = self.config.num_queries
+        if logits.shape[1] < count:
+            raise ValueError(
+                f"the image has {logits.shape[1]} positions, fewer than num_queries={count}; "
+                "enlarge image_size or lower num_queries"
+            )
         best = logits.detach().max(-1).values.topk(count, dim=1).indices
         return coordinates.detach().gather(1, best[..., None].expand(-1, -1, 4)).sigmoid()
 
@@ -260,7 +265,7 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
     ) -> tuple[Tensor, Tensor]:
         """Refine the reference boxes layer by layer: (L, B, Q, T) logits and (L, B, Q, 4) boxes."""
         shapes = torch.as_tensor(image.shapes, dtype=torch.long, device=vision_tokens.device)
-        queries = self.model.query_position_embeddings.weight[: references.shape[1]]
+        queries = self.model.query_position_embeddings.weight
         outputs = self.model.decoder(
             inputs_embeds=queries[None].repeat(references.shape[0], 1, 1),
             vision_encoder_hidden_states=vision_tokens,

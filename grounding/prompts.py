@@ -18,8 +18,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CLS_ID, SEP_ID, FULL_STOP_ID = 101, 102, 1012  # BERT's vocabulary; the architecture is built on these ids
-PAD_ID = 0
+# BERT's vocabulary; the architecture is built on these ids, each of which ends a phrase.
+PAD_ID, CLS_ID, SEP_ID, FULL_STOP_ID, QUESTION_ID = 0, 101, 102, 1012, 1029
+DELIMITERS = frozenset((PAD_ID, CLS_ID, SEP_ID, FULL_STOP_ID, QUESTION_ID))
 MAX_TOKENS = 256
 
 
@@ -52,16 +53,16 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> 
 
     Args:
         tokenizer: A BERT tokenizer.
-        phrases: What to look for. Characters that end a phrase ("." and "?") are read as spaces.
+        phrases: What to look for. What would end a phrase (".", "?", "[SEP]") is read as a space.
 
     Raises:
         ValueError: If a phrase has no letters or digits, or the prompt exceeds 256 tokens.
     """
     ids, spans = [CLS_ID], []
     for phrase in phrases:
-        cleaned = re.sub(r"[.?]", " ", phrase)
-        tokens = tokenizer(cleaned, add_special_tokens=False)["input_ids"]
-        if not re.search(r"\w", cleaned) or not tokens:
+        read = tokenizer(phrase, add_special_tokens=False)["input_ids"]
+        tokens = [token for token in read if token not in DELIMITERS]
+        if not re.search(r"\w", phrase) or not tokens:
             raise ValueError(f"expected a phrase with letters, got {phrase!r}; name what to look for, as in 'left lung'")
         spans.append((len(ids), len(ids) + len(tokens)))
         ids += [*tokens, FULL_STOP_ID]

@@ -196,6 +196,7 @@ def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
     trainer = Trainer(config, new_nano(config.image_size), device)
     if (out / "state.pt").exists():
         trainer.restore(out / "state.pt")
+    drop_log_after(out / "log.jsonl", trainer.step)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     sets = [read_coco(data_dir / "grounding" / name, "train") for name in config.sets]
     mixture = GroundingMixture(
@@ -228,6 +229,13 @@ def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
                 trainer.save(out)
     plot_losses(out / "log.jsonl", out / "loss.png")
     return out / "checkpoint"
+
+
+def drop_log_after(log: Path, step: int) -> None:
+    """Remove what an interrupted run logged after its last saved state, since those steps are run again."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step))
 
 
 def plot_losses(log: Path, picture: Path) -> None:

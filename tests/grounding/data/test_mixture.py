@@ -1,0 +1,265 @@
+"""Training examples: crops by hand, no mirroring, repeatable draws, honest absent phrases, weights."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from grounding.data.coco import CocoSet, Sample
+from grounding.data.mixture import AugmentConfig, GroundingMixture, augmented, collate, crop_boxes
+from grounding.modeling import MedGLIPConfig
+
+PLAIN = AugmentConfig(crop_probability=0.0, colour=0.0, synonym_probability=0.0, absent_phrases=0)
+
+
+# --- crops ---------------------------------------------------------------------------------------------------------
+
+
+def test_crop_boxes_by_hand():
+    boxes = np.array(
+        [
+            [10, 10, 30, 30],  # right half stays: x 20..30 of 20..60, y 10..30 of 0..40
+            [0, 0, 10, 10],  # outside
+            [50, 35, 70, 45],  # a quarter stays: dropped
+            [25, 5, 45, 25],  # inside
+        ],
+        dtype=np.float32,
+    )
+    cropped, kept = crop_boxes(boxes, (20.0, 0.0, 60.0, 40.0), min_visible=0.4)
+    assert kept.tolist() == [True, False, False, True]
+    assert cropped.dtype == np.float32
+    assert cropped.tolist() == [[0.0, 0.25, 0.25, 0.75], [0.125, 0.125, 0.625, 0.625]]
+
+
+def test_a_box_just_visible_enough_is_kept():
+    boxes = np.array([[0, 0, 10, 10]], dtype=np.float32)
+    assert crop_boxes(boxes, (6.0, 0.0, 20.0, 20.0), 0.4)[1].tolist() == [True]
+    assert crop_boxes(boxes, (6.1, 0.0, 20.0, 20.0), 0.4)[1].tolist() == [False]
+
+
+def test_whole_picture_as_crop_only_scales():
+    boxes = np.array([[10, 10, 30, 20]], dtype=np.float32)
+    assert crop_boxes(boxes, (0.0, 0.0, 40.0, 20.0), 0.4)[0].tolist() == [[0.25, 0.5, 0.75, 1.0]]
+
+
+def test_no_boxes_and_boxes_without_area():
+    assert crop_boxes(np.zeros((0, 4), np.float32), (0.0, 0.0, 4.0, 4.0), 0.4)[0].shape == (0, 4)
+    flat = np.array([[1, 1, 1, 3]], dtype=np.float32)
+    assert crop_boxes(flat, (0.0, 0.0, 4.0, 4.0), 0.4)[1].tolist() == [False]
+
+
+def make_sample(path, pixels, boxes=(), labels=(), modality="CT"):
+    Image.fromarray(pixels).save(path)
+    return Sample(
+        path,
+        pixels.shape[:2],
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(labels, dtype=np.int64),
+        modality,
+    )
+
+
+def test_pictures_are_never_mirrored(tmp_path):
+    # The top left quarter is bright. A crop of at least 0.6 of each side keeps its corner top left.
+    pixels = np.zeros((60, 100, 3), dtype=np.uint8)
+    pixels[:30, :50] = 255
+    sample = make_sample(tmp_path / "a.png", pixels, [[0, 0, 50, 30]], [0])
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        picture, boxes, _ = augmented(sample, 32, AugmentConfig(crop_probability=1.0, min_visible=0.0), rng)
+        assert picture[0, 0, 0] > picture[0, -1, 0]
+        assert picture[0, 0, 0] > picture[-1, 0, 0]
+        assert boxes[0, :2].tolist() == [
+            0,
+            0,
+        ]  # the box keeps to its corner, and shrinks or grows with the crop
+        assert 0 < boxes[0, 2] < 1 and 0 < boxes[0, 3] < 1
+
+
+def test_boxes_follow_the_picture_through_a_crop(tmp_path):
+    pixels = np.zeros((100, 160, 3), dtype=np.uint8)
+    pixels[40:60, 60:110] = 255
+    sample = make_sample(tmp_path / "a.png", pixels, [[60, 40, 110, 60]], [0])
+    for seed in range(20):
+        config = AugmentConfig(crop_probability=1.0, colour=0.0)
+        picture, boxes, labels = augmented(sample, 64, config, np.random.default_rng(seed))
+        if len(boxes):
+            rows, columns = np.nonzero(picture[..., 0] > 127)
+            seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert np.abs(boxes[0] * 64 - seen).max() < 1.01
+            assert labels.tolist() == [0]
+
+
+def test_grey_stays_grey_and_colour_changes(tmp_path):
+    grey = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 64, 0).repeat(3, 2)
+    sample = make_sample(tmp_path / "a.png", grey)
+    pictures = [
+        augmented(sample, 32, AugmentConfig(crop_probability=0.0), np.random.default_rng(seed))[0]
+        for seed in (0, 1)
+    ]
+    assert (pictures[0][..., 0] == pictures[0][..., 2]).all()
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_without_augmentation_training_sees_what_inference_sees(tmp_path):
+    from grounding.preprocess import preprocess, to_tensor
+
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+    sample = make_sample(tmp_path / "a.png", pixels)
+    picture, _, _ = augmented(sample, 32, PLAIN, np.random.default_rng(0))
+    assert torch.equal(to_tensor(picture), preprocess(pixels, 32))
+
+
+# --- the mixture ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """abdomen (CT: liver, spleen), kidneys (CT), chest (DX: heart, left lung), smear (SM), unknown (no modality)."""
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+    pixels[10:20, 5:25], pixels[20:36, 40:55] = 120, 250
+
+    def make(name, labels, modality, count, synonyms=None):
+        boxes = [[5, 10, 25, 20], [40, 20, 55, 36]][: len(labels)]
+        samples = tuple(
+            make_sample(tmp_path / f"{name}{i}.png", pixels, boxes, range(len(boxes)), modality)
+            for i in range(count)
+        )
+        return CocoSet(name, labels, synonyms or ((),) * len(labels), samples)
+
+    return {
+        "abdomen": make("abdomen", ("liver", "spleen"), "CT", 3, (("hepar", "jecur"), ())),
+        "kidneys": make("kidneys", ("left kidney",), "CT", 2),
+        "chest": make("chest", ("heart", "left lung"), "DX", 4),
+        "film": make("film", ("right lung",), "CR", 1),  # conditioned like DX
+        "smear": make("smear", ("red blood cell",), "SM", 2),
+        "unknown": make("unknown", ("polyp",), None, 2),
+    }
+
+
+@pytest.fixture
+def mix(sets, tokenizer):
+    def make(names, augment=PLAIN, length=8, seed=0, weights=None):
+        weights = weights or [1.0] * len(names)
+        config = MedGLIPConfig(image_size=32)
+        return GroundingMixture([sets[n] for n in names], weights, tokenizer, config, augment, length, seed)
+
+    return make
+
+
+@pytest.fixture
+def phrases_of(tokenizer):
+    """The phrases of an example's prompt, in order (the tests' phrases survive decoding)."""
+
+    def read(example):
+        ids = example.prompt.input_ids
+        return [tokenizer.decode(list(ids[start:end])) for start, end in example.prompt.token_spans]
+
+    return read
+
+
+def equal(a, b):
+    return (
+        torch.equal(a.pixel_values, b.pixel_values)
+        and a.prompt == b.prompt
+        and torch.equal(a.boxes, b.boxes)
+        and torch.equal(a.phrase_index, b.phrase_index)
+        and a.modality_id == b.modality_id
+    )
+
+
+def test_an_example_depends_on_seed_and_position_only(mix):
+    names = ["abdomen", "chest", "smear"]
+    one, other = mix(names, AugmentConfig(), length=6), mix(names, AugmentConfig(), length=6)
+    forwards = [one[i] for i in range(6)]
+    backwards = [other[i] for i in reversed(range(6))][::-1]
+    assert all(equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+    reseeded = mix(names, AugmentConfig(), length=6, seed=1)
+    assert not any(equal(example, reseeded[i]) for i, example in enumerate(forwards))
+    assert not any(torch.equal(forwards[0].pixel_values, later.pixel_values) for later in forwards[1:])
+
+
+def test_boxes_are_cxcywh_and_point_at_their_own_phrase(mix, phrases_of):
+    expected = {"liver": [0.25, 0.375, 1 / 3, 0.25], "spleen": [47.5 / 60, 0.7, 0.25, 0.4]}
+    orders = set()
+    for example in mix(["abdomen"], length=12):
+        phrases = phrases_of(example)
+        orders.add(tuple(phrases))
+        found = {phrases[i]: box for i, box in zip(example.phrase_index.tolist(), example.boxes, strict=True)}
+        assert set(found) == set(expected)
+        for phrase, box in found.items():
+            assert box.tolist() == pytest.approx(expected[phrase])
+    assert orders == {("liver", "spleen"), ("spleen", "liver")}  # shuffled
+
+
+def test_absent_phrases_are_of_other_modalities_and_carry_no_box(mix, phrases_of):
+    mixture = mix(["abdomen", "kidneys", "chest", "smear"], AugmentConfig(absent_phrases=3), length=120)
+    seen = set()
+    for position, example in enumerate(mixture):
+        coco = mixture.sets[mixture.draws[position, 0]]
+        own = {*coco.labels, *(synonym for group in coco.synonyms for synonym in group)}
+        phrases = phrases_of(example)
+        absent = set(phrases) - own
+        assert len(phrases) == len(set(phrases)) and len(absent) <= 3
+        assert {phrases[i] for i in example.phrase_index.tolist()} <= own
+        if coco.name == "abdomen":
+            seen |= absent
+    assert seen == {"heart", "left lung", "red blood cell"}  # never the other CT set's kidney
+
+
+def test_modalities_of_one_group_lend_each_other_no_absent_phrases(mix, phrases_of):
+    mixture = mix(["chest", "film"], AugmentConfig(absent_phrases=4), length=30)
+    for position, example in enumerate(mixture):
+        assert set(phrases_of(example)) == set(mixture.sets[mixture.draws[position, 0]].labels)
+
+
+def test_an_unknown_modality_proves_nothing_absent(mix, phrases_of):
+    mixture = mix(["unknown", "chest"], AugmentConfig(absent_phrases=4), length=30)
+    for position, example in enumerate(mixture):
+        assert set(phrases_of(example)) == set(mixture.sets[mixture.draws[position, 0]].labels)
+
+
+def test_synonyms_stand_for_their_label(mix, phrases_of):
+    mixture = mix(
+        ["abdomen"], AugmentConfig(0.0, colour=0.0, synonym_probability=1.0, absent_phrases=0), length=20
+    )
+    named = set()
+    for example in mixture:
+        phrases = phrases_of(example)
+        assert "spleen" in phrases and "liver" not in phrases
+        liver = phrases[example.phrase_index[0]]  # the liver's box comes first
+        named.add(liver.replace(" ", ""))
+    assert named == {"hepar", "jecur"}
+
+
+@pytest.mark.parametrize(("withheld", "expected"), [(0.0, {2}), (1.0, {0}), (0.5, {0, 2})])
+def test_modality_is_withheld_as_often_as_asked(mix, withheld, expected):
+    config = AugmentConfig(crop_probability=0.0, colour=0.0, absent_phrases=0, unknown_modality=withheld)
+    assert {example.modality_id for example in mix(["abdomen"], config, length=20)} == expected  # CT is row 2
+
+
+def test_sets_are_drawn_in_proportion_to_their_weights(mix):
+    draws = mix(["abdomen", "chest", "smear"], length=6000, weights=[3.0, 1.0, 0.0]).draws
+    share = np.bincount(draws[:, 0], minlength=3) / 6000
+    assert share == pytest.approx([0.75, 0.25, 0.0], abs=0.02)
+
+
+def test_a_set_is_seen_whole_before_it_is_seen_again(mix):
+    draws = mix(["chest", "smear"], length=200).draws
+    of_chest = draws[draws[:, 0] == 0, 1]
+    for start in range(0, len(of_chest) - 3, 4):
+        assert sorted(of_chest[start : start + 4]) == [0, 1, 2, 3]
+
+
+def test_collate_keeps_each_images_own_prompt(mix):
+    mixture = mix(["abdomen", "smear"], length=12)
+    first = next(e for i, e in enumerate(mixture) if mixture.draws[i, 0] == 0)
+    second = next(e for i, e in enumerate(mixture) if mixture.draws[i, 0] == 1)
+    batch = collate([first, second])
+    assert batch.pixel_values.shape == (2, 3, 32, 32)
+    # [CLS] liver . spleen . [SEP] and [CLS] red blood cell . [SEP]
+    assert batch.attention_mask.sum(1).tolist() == [6, 6]
+    assert batch.targets[0].positive_map.int().tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]]
+    assert batch.targets[1].positive_map.int().tolist() == [[0, 1, 1, 1, 0, 0]]
+    assert torch.equal(batch.targets[1].boxes, second.boxes)
+    assert batch.modality_ids.tolist() == [first.modality_id, second.modality_id]

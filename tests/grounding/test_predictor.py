@@ -1,0 +1,291 @@
+"""Grounder: frames of boxes, thresholds, packing of phrases, batches; by hand with a stub, and with a tiny network."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from grounding import predictor
+from grounding.modeling import ImageFeatures
+from grounding.predictor import Grounder, _choose_dtype, _cpu_has_bf16
+from grounding.types import MedicalImage
+
+LEFT, LUNG, HEART, LIVER, POLYP = 2000, 2002, 2003, 2004, 2007  # see WORDS in conftest.py
+
+
+class StubModel:
+    """Answers each known token with given probabilities, one a query, and everything else with 0."""
+
+    def __init__(self, boxes, probabilities):
+        self.boxes, self.probabilities = torch.tensor(boxes), probabilities
+        self.config = SimpleNamespace(image_size=32, box_threshold=0.3, modality_id={"CT": 2, None: 0}.get)
+        self.encoded, self.prompts, self.modalities = [], [], []
+
+    def to(self, *args, **kwargs):
+        return self
+
+    def eval(self):
+        return self
+
+    def encode_image(self, pixels):
+        self.encoded.append(tuple(pixels.shape))
+        count = len(pixels)
+        return ImageFeatures(
+            torch.zeros(count, 1, 1),
+            torch.ones(count, 1, dtype=torch.bool),
+            torch.zeros(count, 1, 1),
+            [(1, 1)],
+            torch.ones(count, 1, 2),
+        )
+
+    def encode_text(self, ids, mask):
+        return ids
+
+    def ground(self, features, ids, modality_ids):
+        assert features.tokens.shape[0] == ids.shape[0] == modality_ids.shape[0]
+        self.prompts.append(ids)
+        self.modalities.append(modality_ids.tolist())
+        probability = torch.zeros(len(ids), len(self.boxes), ids.shape[1])
+        for token, values in self.probabilities.items():
+            probability += (ids == token)[:, None, :] * torch.tensor(values)[None, :, None]
+        boxes = self.boxes.expand(len(ids), -1, -1)
+        return SimpleNamespace(logits=torch.logit(probability), pred_boxes=boxes)
+
+
+@pytest.fixture
+def grounder_of(monkeypatch, tokenizer):
+    def make(model):
+        monkeypatch.setattr(predictor, "load_tokenizer", lambda: tokenizer)
+        return Grounder(model, "test", torch.device("cpu"), torch.float32)
+
+    return make
+
+
+def picture(height=50, width=200, modality=None, seed=0):
+    values = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return MedicalImage.from_array(values, modality=modality)
+
+
+TWO_BOXES = [[0.5, 0.5, 0.2, 0.4], [0.25, 0.5, 0.5, 1.0]]
+
+
+# --- one image, by hand --------------------------------------------------------------------------------------------
+
+
+def test_boxes_are_xyxy_pixels_of_a_wide_original(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    regions = grounder_of(stub).ground(picture(50, 200), ["heart"])
+    assert stub.encoded == [(1, 3, 32, 32)]
+    assert regions.image_size == (50, 200)
+    np.testing.assert_allclose(regions.boxes, [[0, 0, 100, 50], [80, 15, 120, 35]], atol=1e-4)
+    np.testing.assert_allclose(regions.scores, [0.9, 0.6], atol=1e-6)
+    assert regions.phrase_index.tolist() == [0, 0] and regions.asked == ("heart",)
+    assert (regions.boxes.dtype, regions.scores.dtype, regions.phrase_index.dtype) == (
+        np.float32,
+        np.float32,
+        np.int64,
+    )
+
+
+def test_boxes_are_cut_at_the_edges_of_the_original(grounder_of):
+    stub = StubModel([[0.95, 0.1, 0.3, 0.4]], {HEART: [0.9]})
+    regions = grounder_of(stub).ground(picture(100, 40), ["heart"])
+    np.testing.assert_allclose(regions.boxes, [[32, 0, 40, 30]], atol=1e-4)
+
+
+def test_regions_of_all_phrases_are_sorted_by_score(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.5, 0.9], LIVER: [0.7, 0.4]})
+    regions = grounder_of(stub).ground(picture(), ["heart", "spleen", "liver"])
+    np.testing.assert_allclose(regions.scores, [0.9, 0.7, 0.5, 0.4], atol=1e-6)
+    assert regions.phrases == ("heart", "liver", "heart", "liver")
+    assert regions.missing == ("spleen",)
+
+
+def test_a_phrase_scores_the_mean_of_its_tokens(grounder_of):
+    stub = StubModel([[0.5] * 4], {LEFT: [0.9], LUNG: [0.5]})
+    assert grounder_of(stub).ground(picture(), ["left lung"]).scores.tolist() == pytest.approx([0.7])
+
+
+def test_at_most_100_regions_and_the_best_of_them(grounder_of):
+    scores = np.random.default_rng(0).permutation(np.linspace(0.31, 0.99, 150)).tolist()
+    regions = grounder_of(StubModel([[0.5] * 4] * 150, {HEART: scores})).ground(picture(), ["heart"])
+    np.testing.assert_allclose(regions.scores, sorted(scores, reverse=True)[:100], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"),
+    [
+        (None, [0.9, 0.35]),  # the checkpoint's own 0.3
+        (0.5, [0.9]),
+        (0.2, [0.9, 0.35, 0.25]),
+        (0.0, [0.9, 0.35, 0.25, 0.02]),  # everything above the floor of 0.01
+        (0.95, []),
+    ],
+)
+def test_threshold(grounder_of, threshold, kept):
+    stub = StubModel([[0.5] * 4] * 5, {HEART: [0.02, 0.9, 0.005, 0.25, 0.35]})
+    regions = grounder_of(stub).ground(picture(), ["heart"], box_threshold=threshold)
+    assert regions.scores.tolist() == pytest.approx(kept)
+    assert regions.boxes.shape == (len(kept), 4) and regions.asked == ("heart",)
+
+
+def test_no_phrases_give_an_empty_result_without_a_forward(grounder_of):
+    stub = StubModel(TWO_BOXES, {})
+    regions = grounder_of(stub).ground(picture(50, 200), [])
+    assert len(regions) == 0 and regions.asked == () and regions.image_size == (50, 200)
+    assert stub.prompts == []
+
+
+def test_a_phrase_without_letters_is_refused(grounder_of):
+    with pytest.raises(ValueError, match="expected a phrase with letters"):
+        grounder_of(StubModel(TWO_BOXES, {})).ground(picture(), ["heart", " "])
+
+
+def test_many_phrases_are_spread_over_prompts_in_order(grounder_of):
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    phrases = [f"{a} {b}" for a in letters[:12] for b in letters]  # 312 phrases of two tokens and a full stop
+    phrases[3], phrases[200] = "polyp", "heart"
+    stub = StubModel(TWO_BOXES, {POLYP: [0.8, 0.1], HEART: [0.1, 0.9]})
+    regions = grounder_of(stub).ground(picture(modality="CT"), phrases)
+    assert regions.phrase_index.tolist() == [200, 3]
+    assert regions.phrases == ("heart", "polyp")
+    assert regions.asked == tuple(phrases)
+    # Between [CLS] and [SEP], 254 tokens hold 84 phrases of 3 and, with the short 'polyp' or 'heart', one more.
+    (prompts,) = stub.prompts
+    assert [(row == 1012).sum().item() for row in prompts] == [85, 84, 85, 58]
+    assert stub.modalities == [[2, 2, 2, 2]]
+
+
+def test_a_phrase_longer_than_a_prompt_is_refused(grounder_of):
+    with pytest.raises(ValueError, match="the limit is 256"):
+        grounder_of(StubModel(TWO_BOXES, {})).ground(picture(), ["heart", "left " * 260])
+
+
+def test_an_image_set_once_is_encoded_once(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LIVER: [0.8, 0.1]})
+    grounded = grounder_of(stub).set_image(picture())
+    assert grounded.ground(["heart"]).phrases == ("heart", "heart")
+    assert grounded.ground(["liver"]).phrases == ("liver",)
+    assert len(stub.encoded) == 1 and len(stub.prompts) == 2
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_grounded_eight_images_at_a_time(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LIVER: [0.8, 0.1]})
+    images = [picture(40 + i, 60, modality="CT" if i % 2 else None) for i in range(10)]
+    phrases = [["heart"] if i % 3 else ["spleen", "liver"] for i in range(10)]
+    results = grounder_of(stub).ground_batch(images, phrases)
+    assert [shape[0] for shape in stub.encoded] == [8, 2]
+    assert [len(ids) for ids in stub.prompts] == [8, 2]
+    assert stub.modalities == [[0, 2] * 4, [0, 2]]
+    for index, (image, result) in enumerate(zip(images, results, strict=True)):
+        assert result.image_size == image.size
+        assert result.phrases == (("heart", "heart") if index % 3 else ("liver",))
+        assert result.asked == tuple(phrases[index])
+
+
+def test_batch_with_no_phrases_and_with_too_many_for_one_prompt(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    many = [*(["liver"] * 130), "heart"]
+    results = grounder_of(stub).ground_batch([picture()] * 4, [["heart"], [], many, ["spleen"]])
+    assert [len(ids) for ids in stub.prompts] == [2, 2]  # images 1 and 4 together, then image 3's two prompts
+    assert [r.phrase_index.tolist() for r in results] == [[0, 0], [], [130, 130], []]
+    assert [len(r.asked) for r in results] == [1, 0, 131, 1]
+
+
+def test_empty_batch_and_uneven_batch(grounder_of):
+    grounder = grounder_of(StubModel(TWO_BOXES, {}))
+    assert grounder.ground_batch([], []) == []
+    with pytest.raises(ValueError, match="expected phrases for 2 images, got them for 1"):
+        grounder.ground_batch([picture(), picture()], [["heart"]])
+
+
+# --- with a network ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grounder(grounder_of, tiny_model):
+    return grounder_of(tiny_model)
+
+
+def assert_same(first, second):
+    assert first.asked == second.asked and first.image_size == second.image_size
+    np.testing.assert_allclose(first.scores, second.scores, atol=1e-4)
+    np.testing.assert_allclose(first.boxes, second.boxes, atol=1e-4 * max(first.image_size))
+    assert first.phrase_index.tolist() == second.phrase_index.tolist()
+
+
+def test_batch_equals_single_calls(grounder):
+    images = [picture(60, 90, seed=1), picture(90, 50, "CT", seed=2), picture(64, 64, "US", seed=3)]
+    phrases = [["heart"], ["left lung", "spleen", "white blood cell"], ["polyp", "liver"]]
+    together = grounder.ground_batch(images, phrases, box_threshold=0.0)
+    assert all(len(regions) for regions in together)
+    for image, asked, regions in zip(images, phrases, together, strict=True):
+        assert_same(regions, grounder.ground(image, asked, box_threshold=0.0))
+
+
+def test_set_image_then_ask_equals_ground(grounder):
+    image = picture(60, 90)
+    grounded = grounder.set_image(image)
+    for phrases in (["heart"], ["left lung", "spleen"]):
+        assert_same(
+            grounded.ground(phrases, box_threshold=0.0), grounder.ground(image, phrases, box_threshold=0.0)
+        )
+
+
+def test_order_of_phrases_does_not_matter(grounder):
+    grounded = grounder.set_image(picture(60, 90))
+    orders = (["heart", "left lung", "polyp"], ["polyp", "heart", "left lung"])
+    one, other = (grounded.ground(phrases, box_threshold=0.0) for phrases in orders)
+    for phrase in orders[0]:
+        mine, theirs = (regions[np.array(regions.phrases) == phrase] for regions in (one, other))
+        assert len(mine)
+        np.testing.assert_allclose(mine.scores, theirs.scores, atol=1e-4)
+        np.testing.assert_allclose(mine.boxes, theirs.boxes, atol=1e-2)
+
+
+def test_bfloat16_gives_valid_regions(grounder_of, tiny_model):
+    grounder = grounder_of(tiny_model)
+    grounder.dtype = torch.bfloat16
+    regions = grounder.ground(picture(), ["heart"], box_threshold=0.0)
+    assert len(regions) and np.isfinite(regions.boxes).all()
+
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+
+def test_names_mean_packaged_checkpoints_and_paths_folders(monkeypatch, tokenizer, tmp_path):
+    loaded = []
+    monkeypatch.setattr(predictor, "PACKAGED", tmp_path / "packaged")
+    (tmp_path / "packaged" / "nano").mkdir(parents=True)
+    monkeypatch.setattr(predictor, "load_tokenizer", lambda: tokenizer)
+    monkeypatch.setattr(
+        predictor, "load_checkpoint", lambda folder: loaded.append(folder) or StubModel(TWO_BOXES, {})
+    )
+    grounder = Grounder.from_pretrained(device="cpu", dtype="float32")
+    Grounder.from_pretrained(tmp_path / "mine", device="cpu", dtype="bfloat16")
+    assert loaded == [tmp_path / "packaged" / "nano", tmp_path / "mine"]
+    assert (grounder.name, grounder.box_threshold, grounder.device.type) == ("nano", 0.3, "cpu")
+
+
+def test_dtype_by_name(monkeypatch):
+    cpu = torch.device("cpu")
+    assert _choose_dtype("float32", cpu) == torch.float32
+    assert _choose_dtype("bfloat16", cpu) == torch.bfloat16
+    for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(predictor, "_cpu_has_bf16", lambda native=native: native)
+        assert _choose_dtype("auto", cpu) == expected
+    with pytest.raises(ValueError, match="expected dtype 'auto', 'float32' or 'bfloat16', got 'int8'"):
+        _choose_dtype("int8", cpu)
+
+
+@pytest.mark.parametrize("present", [(), ("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",)])
+def test_bfloat16_is_looked_for_where_torch_can_say(monkeypatch, present):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+        if name in present:
+            monkeypatch.setattr(torch.cpu, name, lambda: True, raising=False)
+    assert _cpu_has_bf16() is bool(present)

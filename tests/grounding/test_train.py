@@ -1,0 +1,213 @@
+"""Training on made pictures: the loss falls, an interrupted run equals an uninterrupted one, schedules by hand."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from grounding import train as training
+from grounding.data.coco import read_coco
+from grounding.data.mixture import AugmentConfig, GroundingMixture, collate
+from grounding.train import TrainConfig, Trainer, freeze_stages, parameter_groups, rate_factor, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    """Two sets of four pictures: a bright square on dark ground, annotated."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, label, code in (("bright", "polyp", "ES"), ("dark", "left lung", "DX")):
+        folder = root / "grounding" / name
+        (folder / "images").mkdir(parents=True)
+        images, annotations = [], []
+        for number in range(1, 5):
+            x, y = (int(v) for v in rng.integers(5, 40, 2))
+            pixels = np.full((80, 80, 3), 40, dtype=np.uint8)
+            pixels[y : y + 30, x : x + 30] = 220 if name == "bright" else 0
+            Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "height": 80, "width": 80})
+            images[-1]["modality_code"] = code
+            annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": [x, y, 30, 30]})
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": label}]}
+        (folder / "train.json").write_text(json.dumps(content))
+    return root
+
+
+def config_for(**changes):
+    fields = {"sets": {"bright": 0.5, "dark": 0.5}, "image_size": 128, "batch_size": 2, "steps": 4}
+    fields |= {"warmup_steps": 2, "save_every": 2, "workers": 0, "bf16": False, "frozen_stages": 6}
+    return TrainConfig(**{**fields, **changes})
+
+
+@pytest.fixture
+def tiny_training(monkeypatch, make_tiny_model, tokenizer):
+    """`train` starts from a tiny random network and reads the made vocabulary."""
+
+    def new_tiny(image_size):
+        model = make_tiny_model(seed=int(torch.initial_seed()), image_size=image_size)
+        model.model.text_backbone.requires_grad_(False)
+        return model
+
+    monkeypatch.setattr(training, "new_nano", new_tiny)
+    monkeypatch.setattr(training, "load_tokenizer", lambda: tokenizer)
+    return new_tiny
+
+
+@pytest.fixture
+def trainer(tiny_training):
+    return Trainer(config_for(), tiny_training(128), CPU)
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_loss_falls_on_one_repeated_batch(tiny_training, data_folder, tokenizer):
+    config = config_for(steps=1000, warmup_steps=1, learning_rate=2e-3)
+    trainer = Trainer(config, tiny_training(128), CPU)
+    sets = [read_coco(data_folder / "grounding" / name, "train") for name in config.sets]
+    model_config = trainer.model.config
+    mixture = GroundingMixture(sets, [1, 1], tokenizer, model_config, AugmentConfig(), 2, seed=0)
+    batch = collate([mixture[0], mixture[1]])
+    losses = [trainer.train_step(batch)["loss"] for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_interrupted_run_equals_the_uninterrupted_one_bit_for_bit(
+    tiny_training, data_folder, tmp_path, monkeypatch, one_thread
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config_for(), data_folder, whole)
+
+    def interrupted(self, batch, step=Trainer.train_step):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "train_step", interrupted)
+        train(config_for(), data_folder, broken)
+    assert torch.load(broken / "state.pt", weights_only=True)["step"] == 2
+    train(config_for(), data_folder, broken)
+
+    states = [torch.load(folder / "state.pt", weights_only=True) for folder in (whole, broken)]
+    for part in ("weights", "average"):
+        assert all(torch.equal(states[0][part][name], value) for name, value in states[1][part].items())
+    checkpoints = [load_file(folder / "checkpoint" / "model.safetensors") for folder in (whole, broken)]
+    assert set(checkpoints[0]) == set(checkpoints[1])
+    assert all(torch.equal(checkpoints[0][name], value) for name, value in checkpoints[1].items())
+    logs = [
+        [json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (whole, broken)
+    ]
+    assert [entry["step"] for entry in logs[1]] == [1, 2, 3, 4]  # step 3 was logged twice, once is kept
+    assert [entry["loss"] for entry in logs[0]] == [entry["loss"] for entry in logs[1]]
+    assert (broken / "loss.png").stat().st_size > 0
+
+
+def test_a_finished_run_is_not_continued(tiny_training, data_folder, tmp_path):
+    config = config_for(steps=1)
+    folder = train(config, data_folder, tmp_path)
+    before = (tmp_path / "log.jsonl").read_text()
+    assert train(config, data_folder, tmp_path) == folder == tmp_path / "checkpoint"
+    assert (tmp_path / "log.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.01),  # linear warm-up over 100 steps
+        (49, 0.5),
+        (99, 1.0),
+        (100, 1.0),
+        (1200, 1.0),  # the last 40 % of 2000 steps decay
+        (1400, 0.5 * (1 + 0.5**0.5)),  # a quarter of the way: cos 45 degrees
+        (1600, 0.5),
+        (2000, 0.0),
+        (2100, 0.0),
+    ],
+)
+def test_learning_rate_by_hand(step, factor):
+    config = config_for(steps=2000, warmup_steps=100, decay_fraction=0.4)
+    assert rate_factor(step, config) == pytest.approx(factor)
+
+
+def test_step_uses_the_scheduled_rates(trainer, monkeypatch):
+    monkeypatch.setattr(Trainer, "losses", lambda self, batch: {"loss": self.model.model.level_embed.sum()})
+    entry = trainer.train_step(None)
+    assert entry["learning_rate"] == pytest.approx(2e-4)  # first of two warm-up steps
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {2e-4, 0.25 * 2e-4}
+    assert entry["gradient_norm"] == pytest.approx((3 * 32) ** 0.5)  # before clipping
+
+
+def test_every_trainable_parameter_is_in_one_group(trainer):
+    groups = parameter_groups(trainer.model, trainer.config)
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in trainer.model.parameters() if p.requires_grad)
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    for group in groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert group["lr"] == (1e-4 if "conv_encoder" in name else 4e-4), name
+            plain = parameter.ndim < 2 or name.endswith(
+                ("modality_embedding.weight", "position_embeddings.weight")
+            )
+            assert group["weight_decay"] == (0.0 if plain else 1e-4), name
+
+
+def test_frozen_stages(trainer):
+    network = trainer.model.model.backbone.conv_encoder.model.network
+    assert not network.stem.weight.requires_grad
+    trained = [any(p.requires_grad for p in stage.parameters()) for stage in network.stages]
+    assert trained == [False] * 6 + [True]
+    network.requires_grad_(True)
+    freeze_stages(trainer.model, 0)
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_text_encoder_stays_frozen_and_in_evaluation_mode(trainer):
+    assert trainer.model.training and not trainer.model.model.text_backbone.training
+    assert not any("text_backbone" in name for name in trainer.trainable)
+
+
+def test_moving_average_by_hand(trainer):
+    name = "model.enc_output.bias"
+    with torch.no_grad():
+        trainer.average[name].fill_(1.0)
+        trainer.trainable[name].fill_(12.0)
+    trainer.step = 1  # early, the decay is (1 + 1) / (10 + 1)
+    trainer._update_average()
+    torch.testing.assert_close(trainer.average[name], torch.full((32,), 10.0))
+    trainer.step = 10**6  # late, it is 0.998
+    trainer._update_average()
+    torch.testing.assert_close(trainer.average[name], torch.full((32,), 10.004))
+    assert torch.equal(trainer.averaged_state()[name], trainer.average[name])
+
+
+def test_averaged_state_covers_tied_names_and_keeps_the_rest(trainer):
+    with torch.no_grad():
+        for value in trainer.average.values():
+            value.add_(1.0)
+    state, trained = trainer.averaged_state(), trainer.model.state_dict()
+    for name in ("bbox_embed.1.layers.0.bias", "model.decoder.bbox_embed.0.layers.0.bias"):
+        torch.testing.assert_close(state[name], trained[name] + 1)
+    frozen = "model.backbone.conv_encoder.model.network.stem.weight"
+    assert torch.equal(state[frozen], trained[frozen])
+    assert set(state) == set(trained)
+
+
+def test_command_line_needs_data(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("MEDGLIP_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train", "--config", "x.yaml", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        training.main()
+    assert "expected --data-dir or the environment variable MEDGLIP_DATA" in capsys.readouterr().err
