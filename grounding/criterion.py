@@ -93,7 +93,11 @@ class GroundingCriterion(nn.Module):
 
     def _weighted(self, parts: dict[str, Tensor]) -> Tensor:
         config = self.config
-        return config.class_weight * parts["class"] + config.box_weight * parts["box"] + config.giou_weight * parts["giou"]
+        return (
+            config.class_weight * parts["class"]
+            + config.box_weight * parts["box"]
+            + config.giou_weight * parts["giou"]
+        )
 
     def _set_loss(
         self, logits: Tensor, boxes: Tensor, targets: list[GroundingTarget], token_mask: Tensor, repeats: int
@@ -123,7 +127,9 @@ class GroundingCriterion(nn.Module):
 
     def _focal_loss(self, logits: Tensor, target: Tensor, token_mask: Tensor) -> Tensor:
         """Sigmoid focal loss (Lin et al., 2017), summed over the queries and real tokens of each image: (B,)."""
-        logits = logits.masked_fill(~token_mask[:, None], -30.0)  # padding carries -inf, whose gradient is NaN
+        logits = logits.masked_fill(
+            ~token_mask[:, None], -30.0
+        )  # padding carries -inf, whose gradient is NaN
         probability = logits.sigmoid()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         distance = torch.where(target > 0.5, 1 - probability, probability)
@@ -148,7 +154,9 @@ class GroundingCriterion(nn.Module):
         cost = cost - config.giou_weight * giou
         rows, columns = linear_sum_assignment(cost.repeat(1, repeats).nan_to_num(1e4).cpu().numpy())
         device = logits.device
-        return torch.as_tensor(rows, device=device), torch.as_tensor(columns % len(target.boxes), device=device)
+        return torch.as_tensor(rows, device=device), torch.as_tensor(
+            columns % len(target.boxes), device=device
+        )
 
 
 def _image_weights(targets: list[GroundingTarget]) -> Tensor:
