@@ -148,10 +148,9 @@ class VisionLanguageModel:
         """Nano's features of the prompt's image, (1, image tokens, vision size); computed once an image."""
         key = prompt.image.source_id
         if key not in self._features:
-            pixels = self.processor(images=Image.fromarray(prompt.image.pixels), return_tensors="pt")[
-                "pixel_values"
-            ]
-            self._features[key] = self.model.vision_features(pixels.to(self.model.device))
+            inputs = self.processor(images=Image.fromarray(prompt.image.pixels), return_tensors="pt")
+            pixels = inputs["pixel_values"].to(self.model.device)
+            self._features[key] = self.model.vision_features(pixels)
             if len(self._features) > _CACHED_IMAGES:
                 self._features.popitem(last=False)
         self._features.move_to_end(key)
@@ -166,9 +165,9 @@ class VisionLanguageModel:
 
 def _device(device: str) -> torch.device:
     """The device to use; ``"auto"`` takes CUDA where it is."""
-    return torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
-    )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
 
 
 def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

@@ -95,9 +95,10 @@ class VQABatches:
         rows = self._rows(rng, epoch)
         mean = len(self.examples) / len(rows)
         pool = _POOL * max(1, round(self.config.questions_per_batch / mean))
-        batches: list[list[Row]] = []
-        for start in range(0, len(rows), pool):
-            batches += self._cut(sorted(rows[start : start + pool], key=self._row_length))
+        ordered: list[Row] = []
+        for number, start in enumerate(range(0, len(rows), pool)):  # up and down: no rests
+            ordered += sorted(rows[start : start + pool], key=self._row_length, reverse=number % 2 == 1)
+        batches = self._cut(ordered)
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def in_order(self) -> list[list[Row]]:
@@ -132,9 +133,8 @@ class VQABatches:
 
     def _encode(self, question: str, regions: Regions | None, answer: str) -> Example:
         """Token ids of one question and its answer with the end token."""
-        prompt = self._tokenizer(self._expand(self._render(question, regions)), add_special_tokens=False)[
-            "input_ids"
-        ]
+        text = self._expand(self._render(question, regions))
+        prompt = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         reply = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
         return Example(tuple(prompt), (*reply, self._tokenizer.eos_token_id))
 
@@ -143,9 +143,8 @@ class VQABatches:
         order = range(len(self.examples)) if rng is None else rng.permutation(len(self.examples)).tolist()
         by_image: dict[Path, dict[Any, list[int]]] = {}
         for index in order:
-            by_image.setdefault(self.examples[index].image_path, {}).setdefault(
-                self._blocks[index], []
-            ).append(index)
+            blocks = by_image.setdefault(self.examples[index].image_path, {})
+            blocks.setdefault(self._blocks[index], []).append(index)
         groups = []
         for blocks in by_image.values():
             questions = [index for same in blocks.values() for index in same]
@@ -172,9 +171,8 @@ class VQABatches:
 
     def _row_length(self, row: Row) -> int:
         """About how many tokens a row has."""
-        return max(self._lengths[i][0] for i in row.questions) + sum(
-            self._lengths[i][1] for i in row.questions
-        )
+        lengths = [self._lengths[i] for i in row.questions]
+        return max(whole for whole, _ in lengths) + sum(own for _, own in lengths)
 
 
 def check_regions(examples: Sequence[VQAExample], regions: Mapping[str, Regions]) -> None:

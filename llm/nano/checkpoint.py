@@ -50,6 +50,7 @@ def build_nano(
     language_model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     _add_tokens(language_model, config.image_token_id)
     config.text_config = language_model.config
+    config.text_config._name_or_path = config.base_language_model  # a name, not this machine's cache folder
     config.tie_word_embeddings = language_model.config.tie_word_embeddings
     model = _with_language_model(config, language_model, dtype)
     model.vision_tower = EfficientNetLite.from_base_weights(
@@ -106,7 +107,9 @@ def add_adapter(model: NanoVLMForConditionalGeneration, *, rank: int, alpha: int
 
 
 def save_nano(adapted: PeftModel, folder: Path) -> None:
-    """Write what was trained; no matrix of the base model is written."""
+    """Write what was trained; no matrix of the base model is written, and a model card there is left alone."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
     model = adapted.get_base_model()
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
@@ -116,6 +119,10 @@ def save_nano(adapted: PeftModel, folder: Path) -> None:
     }
     save_file(state, folder / PROJECTOR_FILE)
     adapted.save_pretrained(folder, save_embedding_layers=False)
+    if text is None:
+        card.unlink(missing_ok=True)  # peft's own empty form
+    else:
+        card.write_text(text, encoding="utf-8")
 
 
 def _base_folder(name: str) -> Path:

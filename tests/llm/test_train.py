@@ -58,7 +58,13 @@ def test_loss_falls_and_the_saved_model_is_the_trained_one(
 
     checkpoint = run.out / "checkpoint"
     sizes = {path.name: path.stat().st_size for path in checkpoint.iterdir()}
-    assert "adapter_model.safetensors" in sizes
+    assert sorted(sizes) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+        "projector.safetensors",
+        "recipe.json",
+    ]
     assert not any(
         "embed_tokens.weight" in key for key in load_file(checkpoint / "adapter_model.safetensors")
     )
@@ -75,9 +81,13 @@ def test_loss_falls_and_the_saved_model_is_the_trained_one(
         trained = run._answer_logits(packed, features)
         kept, _ = load_nano(checkpoint, merge=False)
         merged, _ = load_nano(checkpoint)
-        for model, tolerance in ((kept, 0.03), (merged, 0.15)):
+        for model in (kept, merged):  # other attention kernels and, merged, weights rounded to bfloat16
             loaded = model(**inputs).logits.flatten(0, 1)[packed.source].float()
-            torch.testing.assert_close(loaded, trained, atol=tolerance, rtol=0.02)
+            torch.testing.assert_close(loaded, trained, atol=0.3, rtol=0.05)
+    learned = {name: p for name, p in run.adapted.named_parameters() if p.requires_grad}
+    loaded_parameters = dict(kept.named_parameters())
+    assert len(learned) > 20
+    assert all(torch.equal(p, loaded_parameters[name]) for name, p in learned.items())
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(
