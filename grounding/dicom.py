@@ -81,11 +81,9 @@ def read_dicom(data: bytes, name: str, modality: str | None = None) -> ImageSour
 
 def _check_deflated(data: bytes, name: str) -> None:
     """Refuse a deflated data set that unpacks to more than `MAX_BYTES`: pydicom unpacks it whole."""
-    if DeflatedExplicitVRLittleEndian.encode() + b"\0" not in data[:4096]:
+    start = 144 + int.from_bytes(data[140:144], "little")  # the file meta group states its length first
+    if DeflatedExplicitVRLittleEndian.encode() not in data[:start]:
         return
-    start = 144 + int.from_bytes(
-        data[140:144], "little"
-    )  # after the file meta group, whose length is its first element
     if len(inflate(data[start:], MAX_BYTES // 4, wbits=-15)) >= MAX_BYTES // 4:
         raise ImageError(
             f"{name}: unpacks to more than {MAX_BYTES // 4} bytes; export it uncompressed or in parts"

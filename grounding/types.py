@@ -154,13 +154,19 @@ class MedicalImage:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, frame: int = 0, window: Window | None = None, modality: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        frame: int | None = None,
+        window: Window | None = None,
+        modality: str | None = None,
     ) -> MedicalImage:
         """Read one picture of a file: PNG, JPEG, TIFF, BMP, DICOM, or a NIfTI slice.
 
         Args:
             path: the file; its content decides the format, not its name.
-            frame: which frame, page or slice, from 0 (negative counts from the end).
+            frame: which frame, page or slice, from 0 (negative counts from the end); None = the first, or the
+                middle slice of a volume.
             window: grey window in rescaled units; None = the file's own, or one from the data.
             modality: overrides what the file says.
 
