@@ -195,8 +195,8 @@ class _Page:
         self.upload.upload(self._on_upload, self.upload, opened, **quiet)
         self.gallery.select(self._on_example, None, opened, **quiet)
         view = [self.session, self.frame, self.window, self.modality]
-        for change in (self.frame.release, self.window.input, self.modality.input):
-            change(self._on_view, view, self._shown(), **quiet)
+        for change in (self.frame.input, self.window.input, self.modality.input):
+            change(self._on_view, view, self._shown(), trigger_mode="always_last", **quiet)
         self.min_score.change(
             None,
             self.min_score,
@@ -229,11 +229,11 @@ class _Page:
         return self._opened(_told(open_example, example), example.questions)
 
     def _opened(self, session: Session, questions: Sequence[str]) -> dict[Any, Any]:
-        last = session.frame_count - 1
+        count = session.frame_count
         return {
             **self._view(session, 0.0),
             self.upload: None,
-            self.frame: gr.Slider(maximum=max(1, last), value=session.frame, visible=last > 0),
+            self.frame: gr.Slider(maximum=max(2, count), value=session.frame + 1, visible=count > 1),
             self.modality: session.modality or UNKNOWN_MODALITY,
             self.window: gr.Dropdown(
                 session.windows,
@@ -247,7 +247,7 @@ class _Page:
     def _on_view(self, session: Session | None, frame: int, window: str, modality: str) -> dict[Any, Any]:
         if session is None:
             return {self.session: None}
-        return self._view(_told(change_view, session, int(frame), window, modality), 0.0)
+        return self._view(_told(change_view, session, int(frame) - 1, window, modality), 0.0)
 
     def _on_ask(
         self, session: Session | None, question: str, messages: list[Message], min_score: float

@@ -103,8 +103,13 @@ def change_view(session: Session, frame: int, window: str, modality: str) -> Ses
 def modality_choices() -> list[tuple[str, str]]:
     """Return (words, code) of the kinds of image that something can be found in, unknown first."""
     ontology = Ontology.load()
-    known = [(f"{kind_words(code)} ({code})", code) for code in MODALITIES if ontology.labels_for(code)]
-    return [("not known", UNKNOWN_MODALITY), *known]
+    known = [code for code in MODALITIES if ontology.labels_for(code)]
+    return [("not known", UNKNOWN_MODALITY), *((_choice(code), code) for code in known)]
+
+
+def _choice(code: str) -> str:
+    words = kind_words(code)
+    return words if words == code else f"{words} ({code})"
 
 
 def kind_words(modality: str) -> str:

@@ -84,7 +84,7 @@ def test_question_waits_for_the_models(loader: AgentLoader, chest: Example) -> N
     first = next(turns).messages[-1]["content"]
     assert "oading the grounder nano" in first or "Starting" in first
     gate.set()
-    assert "[R2](#R2)" in list(turns)[-1].messages[-1]["content"]
+    assert "[R1](#R1)" in list(turns)[-1].messages[-1]["content"]
     assert slow.status.state == "ready"
 
 
