@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as an image backbone: the network, its published weights, its registration with transformers.
+"""EfficientNet-Lite0 as an image backbone: the network, its published weights, its place in transformers.
 
 Knows nothing about text, boxes or training. Registered with ``AutoBackbone``, so that a MM-Grounding-DINO
 configuration can name it as ``backbone_config``.
@@ -38,13 +38,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class ConvNorm(nn.Module):
     """A bias-free convolution with a frozen batch norm folded into it, and optionally ReLU6.
 
-    The norm is folded at every forward, so the convolution still trains; on CPU one convolution is several times
-    cheaper than a convolution followed by an element-wise scale and shift. Padding is TensorFlow's "same".
+    The norm is folded at every forward, so the convolution still trains; on CPU one convolution is several
+    times cheaper than one followed by an element-wise scale and shift. Padding is TensorFlow's "same".
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
     ) -> None:
+        """Random weights and a norm that changes nothing."""
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel, kernel))
         nn.init.kaiming_normal_(self.weight)  # fan-out would let depthwise layers vanish
@@ -55,6 +62,7 @@ class ConvNorm(nn.Module):
         self.kernel, self.stride, self.groups, self.relu = kernel, stride, groups, relu
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
         scale = self.norm_weight * torch.rsqrt(self.norm_var + BATCH_NORM_EPS)
         weight = self.weight * scale[:, None, None, None]
         bias = self.norm_bias - self.norm_mean * scale
@@ -77,6 +85,7 @@ class InvertedResidual(nn.Module):
     """Expand (1x1), filter per channel (kxk), project (1x1); a shortcut where the shape allows it."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int, kernel: int) -> None:
+        """Random weights; ``expansion`` is the ratio of hidden to input channels."""
         super().__init__()
         hidden = in_channels * expansion
         self.expand = ConvNorm(in_channels, hidden, 1) if expansion > 1 else None
@@ -85,19 +94,17 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
         y = x if self.expand is None else self.expand(x)
         y = self.project(self.depthwise(y))
         return x + y if self.shortcut else y
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite0 without its classifier.
-
-    ``forward`` takes ImageNet-normalised pixels (B, 3, H, W) and returns the features at strides 8, 16 and 32:
-    ``[(B, 40, H/8, W/8), (B, 112, H/16, W/16), (B, 320, H/32, W/32)]``.
-    """
+    """EfficientNet-Lite0 without its classifier: features at strides 8, 16 and 32."""
 
     def __init__(self) -> None:
+        """Random weights; see :meth:`from_base_weights` for the published ones."""
         super().__init__()
         self.stem = ConvNorm(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
@@ -105,11 +112,14 @@ class EfficientNetLite(nn.Module):
         for expansion, out_channels, repeats, stride, kernel in LITE0_STAGES:
             blocks = []
             for index in range(repeats):
-                blocks.append(InvertedResidual(channels, out_channels, expansion, 1 if index else stride, kernel))
+                blocks.append(
+                    InvertedResidual(channels, out_channels, expansion, 1 if index else stride, kernel)
+                )
                 channels = out_channels
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to ``[(B, 40, H/8, W/8), (B, 112, H/16, W/16), (B, 320, H/32, W/32)]``."""
         x = self.stem(pixel_values)
         features = []
         for index, stage in enumerate(self.stages):
@@ -120,7 +130,7 @@ class EfficientNetLite(nn.Module):
 
     @classmethod
     def from_base_weights(cls, folder: Path | None = None) -> EfficientNetLite:
-        """The network with its published ImageNet weights, from the base-weight cache (fetched when absent)."""
+        """The network with its published ImageNet weights, from ``folder`` or the base-weight cache."""
         if folder is None:
             from .base_weights import fetch
 
@@ -153,7 +163,7 @@ class EfficientNetLite(nn.Module):
     def _published_names(self) -> list[tuple[ConvNorm, str, str]]:
         """(module, published convolution, published batch norm) of every convolution, in network order."""
         names = [(self.stem, "_conv_stem", "_bn0")]
-        blocks = [block for stage in self.stages for block in stage]
+        blocks = [module for module in self.stages.modules() if isinstance(module, InvertedResidual)]
         for index, block in enumerate(blocks):
             if block.expand is not None:
                 names.append((block.expand, f"_blocks.{index}._expand_conv", f"_blocks.{index}._bn0"))
@@ -176,6 +186,7 @@ class EfficientNetLiteBackbone(PreTrainedModel):
     main_input_name = "pixel_values"
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
+        """Random weights."""
         super().__init__(config)
         self.network = EfficientNetLite()
         self.channels = list(FEATURE_CHANNELS)

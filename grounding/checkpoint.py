@@ -1,7 +1,7 @@
-"""Checkpoints: ours (``config.json`` and ``model.safetensors``, without the frozen text encoder) and published ones.
+"""Checkpoints: ours (``config.json``, ``model.safetensors``) and published ones of the same architecture.
 
-The text encoder is a base weight that the cache holds, so only what was trained is written. A checkpoint that does
-not fit is refused with its keys.
+The frozen text encoder is a base weight that the cache holds, so of ours only what was trained is written. A
+checkpoint that does not fit is refused with its keys.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def load_published(folder: Path) -> MedGLIPForGrounding:
     Outputs equal the library's: what Med-GLIP adds is zero until trained.
 
     Raises:
-        ValueError: If the checkpoint is of another architecture, or a tensor other than ``ADDED_PARAMETERS`` is
-            missing, left over or of another shape.
+        ValueError: If the checkpoint is of another architecture, or a tensor is missing (other than
+            ``ADDED_PARAMETERS``), left over or of another shape.
     """
     values, _ = MMGroundingDinoConfig.get_config_dict(folder)
     if values.get("model_type") not in (MMGroundingDinoConfig.model_type, MedGLIPConfig.model_type):

@@ -40,7 +40,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
 
 
 def _field(kind: Any, value: Any, source: str) -> Any:
-    """A value as its field wants it. YAML 1.1 reads ``4e-4`` (no full stop) as a string, so floats are converted."""
+    """A value as its field wants it; floats are converted, since YAML 1.1 reads ``4e-4`` as a string."""
     if is_dataclass(kind) and isinstance(kind, type):
         return from_mapping(kind, value or {}, source)
     if kind is float:

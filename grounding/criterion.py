@@ -1,12 +1,12 @@
 """The training criterion: which prediction answers for which box, and what each mistake costs.
 
-Two faults of the library's loss are absent here. Targets are built for each image from that image's own prompt (the
-library offsets labels by the wrong image's prompt length), and the encoder proposals keep their gradient (the
-library detaches them). Several proposals may answer for one box, which speeds up training; the decoder is one-to-one,
-so that it learns to leave one box a structure.
+Two faults of the library's loss are absent here. Targets are built for each image from that image's own
+prompt (the library offsets labels by the wrong image's prompt length), and the encoder proposals keep their
+gradient (the library detaches them). Several proposals may answer for one box, which speeds up training; the
+decoder is one-to-one, so that it learns to leave one box a structure.
 
-Images with many boxes (a blood smear has 14, a nuclei picture 24) would drown those with one or two: a box of an image
-with n boxes weighs 1 / sqrt(n).
+Images with many boxes (a blood smear has 14, a nuclei picture 24) would drown those with one or two: a box of
+an image with n boxes weighs 1 / sqrt(n).
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class GroundingCriterion(nn.Module):
     """Token focal loss, L1 and generalised IoU on every decoder layer and on the encoder proposals."""
 
     def __init__(self, config: CriterionConfig | None = None) -> None:
+        """Nothing here is learned; ``config`` defaults to MM-Grounding-DINO's weights."""
         super().__init__()
         self.config = config or CriterionConfig()
 
@@ -126,10 +127,9 @@ class GroundingCriterion(nn.Module):
         return {"class": class_loss, "box": box_loss, "giou": ((1 - giou) * weight).sum()}
 
     def _focal_loss(self, logits: Tensor, target: Tensor, token_mask: Tensor) -> Tensor:
-        """Sigmoid focal loss (Lin et al., 2017), summed over the queries and real tokens of each image: (B,)."""
-        logits = logits.masked_fill(
-            ~token_mask[:, None], -30.0
-        )  # padding carries -inf, whose gradient is NaN
+        """Sigmoid focal loss (Lin et al., 2017), summed over queries and real tokens of each image: (B,)."""
+        # Padding carries -inf, whose gradient is NaN.
+        logits = logits.masked_fill(~token_mask[:, None], -30.0)
         probability = logits.sigmoid()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         distance = torch.where(target > 0.5, 1 - probability, probability)
@@ -153,10 +153,8 @@ class GroundingCriterion(nn.Module):
         giou = generalized_box_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target.boxes))
         cost = cost - config.giou_weight * giou
         rows, columns = linear_sum_assignment(cost.repeat(1, repeats).nan_to_num(1e4).cpu().numpy())
-        device = logits.device
-        return torch.as_tensor(rows, device=device), torch.as_tensor(
-            columns % len(target.boxes), device=device
-        )
+        columns = columns % len(target.boxes)
+        return torch.as_tensor(rows, device=logits.device), torch.as_tensor(columns, device=logits.device)
 
 
 def _image_weights(targets: list[GroundingTarget]) -> Tensor:

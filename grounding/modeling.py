@@ -1,8 +1,8 @@
 """The Med-GLIP network: MM-Grounding-DINO's architecture, staged, with modality conditioning.
 
-``forward`` reads like the figure: encode the image, encode the text, fuse, propose, decode. The layers are the
-library's, under the library's parameter names, so that published MM-Grounding-DINO and LLMDet checkpoints load
-unchanged. Knows nothing about pixels on disk, phrases as strings, or losses.
+``forward`` reads like the figure: encode the image, encode the text, fuse, propose, decode. The layers are
+the library's, under the library's parameter names, so that published MM-Grounding-DINO and LLMDet checkpoints
+load unchanged. Knows nothing about pixels on disk, phrases as strings, or losses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from transformers import MMGroundingDinoConfig, MMGroundingDinoForObjectDetectio
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     generate_masks_with_special_tokens_and_transfer_map,
 )
-from transformers.utils import ModelOutput
 
 from .backbone import EfficientNetLite, EfficientNetLiteBackbone, EfficientNetLiteConfig
 
@@ -40,7 +39,7 @@ class MedGLIPConfig(MMGroundingDinoConfig):
     box_threshold: float = 0.3
 
     def modality_id(self, modality: str | None) -> int:
-        """Row of the modality embedding for a DICOM code; 0 where the modality is unknown or not in the list."""
+        """Row of the modality embedding for a DICOM code; 0 where the modality is unknown or not listed."""
         for index, codes in enumerate(self.modalities, start=1):
             if modality in codes:
                 return index
@@ -74,7 +73,11 @@ class ImageFeatures:
             return tensor.expand(count, *tensor.shape[1:])
 
         return ImageFeatures(
-            expand(self.tokens), expand(self.mask), expand(self.position), self.shapes, expand(self.valid_ratios)
+            expand(self.tokens),
+            expand(self.mask),
+            expand(self.position),
+            self.shapes,
+            expand(self.valid_ratios),
         )
 
 
@@ -95,8 +98,8 @@ class TextFeatures:
     position_ids: Tensor
 
 
-@dataclass
-class GroundingOutput(ModelOutput):
+@dataclass(frozen=True)
+class GroundingOutput:
     """Predictions of one forward pass; boxes are cxcywh in [0, 1] of the (padded) input, logits are raw.
 
     Attributes:
@@ -108,12 +111,12 @@ class GroundingOutput(ModelOutput):
         proposal_boxes: (B, N, 4), with gradient; NaN-free, invalid proposals are boxes at (1, 1, 1, 1).
     """
 
-    logits: Tensor | None = None
-    pred_boxes: Tensor | None = None
-    layer_logits: Tensor | None = None
-    layer_boxes: Tensor | None = None
-    proposal_logits: Tensor | None = None
-    proposal_boxes: Tensor | None = None
+    logits: Tensor
+    pred_boxes: Tensor
+    layer_logits: Tensor
+    layer_boxes: Tensor
+    proposal_logits: Tensor
+    proposal_boxes: Tensor
 
 
 class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
@@ -122,16 +125,16 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
     config_class = MedGLIPConfig
 
     def __init__(self, config: MedGLIPConfig) -> None:
+        """Random weights, and a modality embedding of zeros."""
         super().__init__(config)
         self.modality_embedding = nn.Embedding(len(config.modalities) + 1, config.d_model)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, EfficientNetLiteBackbone) or module is getattr(self, "modality_embedding", None):
-            if isinstance(module, nn.Embedding):
-                nn.init.zeros_(module.weight)  # unchanged outputs until trained
-            return
-        super()._init_weights(module)
+        if module is getattr(self, "modality_embedding", None):
+            nn.init.zeros_(module.weight)  # unchanged outputs until trained
+        elif not isinstance(module, EfficientNetLiteBackbone):
+            super()._init_weights(module)
 
     def forward(
         self,
@@ -155,17 +158,21 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         return self.ground(image, text, modality_ids)
 
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
-        """Backbone and input projections; depends on the image only, so it can be kept and asked many times."""
+        """Backbone and input projections; depends on the image only, so it can be kept and asked often."""
         model = self.model
         if pixel_mask is None:
-            pixel_mask = torch.ones(pixel_values.shape[0], *pixel_values.shape[-2:], device=pixel_values.device)
+            pixel_mask = torch.ones(
+                pixel_values.shape[0], *pixel_values.shape[-2:], device=pixel_values.device
+            )
         features = model.backbone.conv_encoder.model(pixel_values, return_dict=True).feature_maps
         maps = [project(f) for project, f in zip(model.input_proj_vision, features, strict=False)]
         for project in model.input_proj_vision[len(features) :]:
             maps.append(project(features[-1] if len(maps) == len(features) else maps[-1]))
         tokens, masks, positions, ratios = [], [], [], []
         for level, feature in enumerate(maps):
-            mask = nn.functional.interpolate(pixel_mask[None].float(), size=feature.shape[-2:]).to(torch.bool)[0]
+            mask = nn.functional.interpolate(pixel_mask[None].float(), size=feature.shape[-2:]).to(
+                torch.bool
+            )[0]
             position = model.backbone.position_embedding(feature, mask).to(feature.dtype)
             tokens.append(feature.flatten(2).transpose(1, 2))
             masks.append(mask.flatten(1))
@@ -196,7 +203,9 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         hidden = self.model.text_backbone(
             input_ids, attention[:, None], torch.zeros_like(input_ids), position_ids
         ).last_hidden_state
-        return TextFeatures(self.model.text_projection(hidden), attention_mask.bool(), attention, position_ids)
+        return TextFeatures(
+            self.model.text_projection(hidden), attention_mask.bool(), attention, position_ids
+        )
 
     def ground(
         self, image: ImageFeatures, text: TextFeatures, modality_ids: Tensor | None = None
@@ -261,7 +270,12 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         return coordinates.detach().gather(1, best[..., None].expand(-1, -1, 4)).sigmoid()
 
     def _decode(
-        self, vision_tokens: Tensor, text_tokens: Tensor, references: Tensor, image: ImageFeatures, text: TextFeatures
+        self,
+        vision_tokens: Tensor,
+        text_tokens: Tensor,
+        references: Tensor,
+        image: ImageFeatures,
+        text: TextFeatures,
     ) -> tuple[Tensor, Tensor]:
         """Refine the reference boxes layer by layer: (L, B, Q, T) logits and (L, B, Q, 4) boxes."""
         shapes = torch.as_tensor(image.shapes, dtype=torch.long, device=vision_tokens.device)
@@ -285,7 +299,9 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
             reference = references if layer == 0 else outputs.intermediate_reference_points[:, layer - 1]
             logits = self.class_embed[layer](hidden, text_tokens, text.mask)
             layer_logits.append(logits[..., : text.mask.shape[1]])
-            layer_boxes.append((self.bbox_embed[layer](hidden) + torch.special.logit(reference, eps=1e-5)).sigmoid())
+            layer_boxes.append(
+                (self.bbox_embed[layer](hidden) + torch.special.logit(reference, eps=1e-5)).sigmoid()
+            )
         return torch.stack(layer_logits), torch.stack(layer_boxes)
 
 

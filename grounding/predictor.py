@@ -1,7 +1,7 @@
 """Grounder: an image and phrases in, regions in pixels of the original image out.
 
-Encode an image once with :meth:`Grounder.set_image`, then ask as often as you like: the backbone runs once. This is
-one of the two borders at which boxes change their frame (network input to original image).
+Encode an image once with :meth:`Grounder.set_image`, then ask as often as you like: the backbone runs once.
+This is one of the two borders at which boxes change their frame (network input to original image).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Grounder:
         box_threshold: Score below which regions are dropped when a call does not say otherwise.
     """
 
-    def __init__(self, model: MedGLIPForGrounding, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: MedGLIPForGrounding, name: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """See :meth:`from_pretrained`."""
         self.model = model.to(device, memory_format=torch.channels_last).eval()
         self.name, self.device, self.dtype = name, device, dtype
         self.box_threshold: float = model.config.box_threshold
@@ -59,7 +62,11 @@ class Grounder:
         """
         packaged = PACKAGED / str(name_or_path)
         folder = packaged if packaged.is_dir() else Path(name_or_path)
-        chosen = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+        chosen = (
+            torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            if device == "auto"
+            else torch.device(device)
+        )
         return cls(load_checkpoint(folder), str(name_or_path), chosen, _choose_dtype(dtype, chosen))
 
     def ground(
@@ -85,7 +92,9 @@ class Grounder:
             ValueError: If the two sequences differ in length.
         """
         if len(images) != len(phrases_per_image):
-            raise ValueError(f"expected phrases for {len(images)} images, got them for {len(phrases_per_image)}")
+            raise ValueError(
+                f"expected phrases for {len(images)} images, got them for {len(phrases_per_image)}"
+            )
         results: list[Regions] = []
         for start in range(0, len(images), MAX_BATCH):
             part = slice(start, start + MAX_BATCH)
@@ -93,20 +102,29 @@ class Grounder:
         return results
 
     def _ground_together(
-        self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]], threshold: float | None
+        self,
+        images: Sequence[MedicalImage],
+        phrases_per_image: Sequence[Sequence[str]],
+        threshold: float | None,
     ) -> list[Regions]:
         """One forward for the images whose phrases fit one prompt; the others are asked one by one."""
         encoded = self._encode(images)
         packs = [_pack(self._tokenizer, phrases) for phrases in phrases_per_image]
         shared = [index for index, prompts in enumerate(packs) if len(prompts) == 1]
         answers = dict(
-            zip(shared, self._predict([encoded[i] for i in shared], [packs[i][0] for i in shared]), strict=True)
+            zip(
+                shared,
+                self._predict([encoded[i] for i in shared], [packs[i][0] for i in shared]),
+                strict=True,
+            )
         )
         return [
             grounded._regions(tuple(phrases), prompts, [answers[index]], threshold)
             if index in answers
             else grounded.ground(phrases, box_threshold=threshold)
-            for index, (grounded, phrases, prompts) in enumerate(zip(encoded, phrases_per_image, packs, strict=True))
+            for index, (grounded, phrases, prompts) in enumerate(
+                zip(encoded, phrases_per_image, packs, strict=True)
+            )
         ]
 
     @torch.inference_mode()
@@ -123,9 +141,9 @@ class Grounder:
     def _predict(
         self, images: Sequence[GroundedImage], prompts: Sequence[Prompt]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Phrase probabilities (Q, P) and boxes (Q, 4) cxcywh in [0, 1] of each image for its prompt, in one forward.
+        """Phrase probabilities (Q, P) and boxes (Q, 4) cxcywh in [0, 1] of each image for its prompt.
 
-        One image may be asked several prompts: it is then given once.
+        One forward. One image may be asked several prompts: it is then given once.
         """
         if not prompts:
             return []
@@ -154,14 +172,15 @@ class GroundedImage:
     """
 
     def __init__(self, grounder: Grounder, image: MedicalImage, features: ImageFeatures) -> None:
+        """See :meth:`Grounder.set_image`."""
         self._grounder, self.image, self.features = grounder, image, features
 
     def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
         """Regions that show ``phrases``, best first, at most 100.
 
         Args:
-            phrases: What to look for. Phrases that exceed one prompt of 256 tokens are spread over several, in order.
-            box_threshold: Lowest score kept; None takes the checkpoint's own. 0 keeps all above a very low floor.
+            phrases: What to look for. Phrases that exceed one prompt of 256 tokens are spread over several.
+            box_threshold: Lowest score kept; None takes the checkpoint's own, 0 keeps all above a low floor.
 
         Returns:
             Regions with boxes xyxy in pixels of the original image; empty where nothing is found or asked.
@@ -180,7 +199,7 @@ class GroundedImage:
         predictions: Sequence[tuple[Tensor, Tensor]],
         threshold: float | None,
     ) -> Regions:
-        """The best regions of all prompts together, from each prompt's probabilities (Q, P) and boxes (Q, 4)."""
+        """The best regions of all prompts, from each prompt's probabilities (Q, P) and boxes (Q, 4)."""
         if not asked:
             return Regions.empty(self.image.size, asked)
         lowest = max(self._grounder.box_threshold if threshold is None else threshold, SCORE_FLOOR)
@@ -260,5 +279,7 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def _cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     # Private names that come and go between releases; a missing one only costs speed.
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    checks = (
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
     return any(bool(check()) for check in checks if check is not None)

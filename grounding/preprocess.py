@@ -1,7 +1,7 @@
 """Pixels to network input: the one function that training and inference share.
 
-A picture is stretched in contrast (fluorescence is dark, radiographs are flat), resized to a square without keeping
-its aspect ratio, and normalised with ImageNet's statistics. Boxes in [0, 1] are unchanged by the resize.
+A picture is stretched in contrast (fluorescence is dark, radiographs are flat), resized to a square without
+keeping its aspect ratio, and normalised with ImageNet's statistics. The resize leaves boxes in [0, 1] alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Phrases as the network reads them: one prompt of tokens, and which tokens belong to which phrase.
 
-The prompt of ("left lung", "heart") is ``[CLS] left lung . heart . [SEP]``; the full stop ends a phrase, and the
-network lets tokens attend only within their phrase. Regions are named by phrase index, never by decoded tokens.
+The prompt of ("left lung", "heart") is ``[CLS] left lung . heart . [SEP]``; the full stop ends a phrase, and
+the network lets tokens attend only within their phrase. Regions are named by phrase index, never by decoded
+tokens.
 """
 
 from __future__ import annotations
@@ -63,12 +64,16 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> 
         read = tokenizer(phrase, add_special_tokens=False)["input_ids"]
         tokens = [token for token in read if token not in DELIMITERS]
         if not re.search(r"\w", phrase) or not tokens:
-            raise ValueError(f"expected a phrase with letters, got {phrase!r}; name what to look for, as in 'left lung'")
+            raise ValueError(
+                f"expected a phrase with letters, got {phrase!r}; name what to look for, as in 'left lung'"
+            )
         spans.append((len(ids), len(ids) + len(tokens)))
         ids += [*tokens, FULL_STOP_ID]
     ids.append(SEP_ID)
     if len(ids) > MAX_TOKENS:
-        raise ValueError(f"{len(phrases)} phrases make {len(ids)} tokens, the limit is {MAX_TOKENS}; ask for fewer")
+        raise ValueError(
+            f"{len(phrases)} phrases make {len(ids)} tokens, the limit is {MAX_TOKENS}; ask for fewer"
+        )
     return Prompt(tuple(ids), tuple(spans))
 
 
@@ -81,7 +86,7 @@ def positive_map(prompt: Prompt, length: int) -> Tensor:
 
 
 def collate_prompts(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Pad prompts to the longest: input_ids (B, T), attention_mask (B, T), and a (P_i, T) positive map each."""
+    """Pad to the longest prompt: input_ids (B, T), attention_mask (B, T), a (P_i, T) positive map each."""
     length = max(len(prompt.input_ids) for prompt in prompts)
     ids = torch.full((len(prompts), length), PAD_ID)
     mask = torch.zeros(len(prompts), length, dtype=torch.long)

@@ -1,8 +1,8 @@
 """Train Med-GLIP: ``python -m grounding.train --config grounding/configs/nano.yaml --out runs/nano``.
 
-Writes to the output folder: ``log.jsonl`` (losses, learning rate, images a second), ``loss.png``, ``state.pt``
-(everything needed to resume, written atomically) and ``checkpoint/`` (the exponential moving average of the weights,
-ready for ``Grounder.from_pretrained``). The same command continues an interrupted run.
+Writes to the output folder: ``log.jsonl`` (losses, learning rate, seconds), ``loss.png``, ``state.pt``
+(everything needed to resume, written atomically) and ``checkpoint/`` (the exponential moving average of the
+weights, ready for ``Grounder.from_pretrained``). The same command continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Trainer:
     """A training run whose whole state can be saved and restored."""
 
     def __init__(self, config: TrainConfig, model: MedGLIPForGrounding, device: torch.device) -> None:
+        """A run at step 0; :meth:`restore` continues one."""
         self.config, self.device = config, device
         self.model = model.to(device, memory_format=torch.channels_last).train()
         self.model.model.text_backbone.eval()  # frozen: no dropout
@@ -235,7 +236,9 @@ def drop_log_after(log: Path, step: int) -> None:
     """Remove what an interrupted run logged after its last saved state, since those steps are run again."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)
-        log.write_text("".join(line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step))
+        log.write_text(
+            "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step)
+        )
 
 
 def plot_losses(log: Path, picture: Path) -> None:
@@ -249,7 +252,9 @@ def plot_losses(log: Path, picture: Path) -> None:
     for name in ("class", "box", "giou", "class_proposals", "giou_proposals"):
         values = [entry[name] for entry in entries]
         smooth = [sum(values[i : i + window]) / window for i in range(0, len(values) - window + 1, window)]
-        axes.plot([entries[i]["step"] for i in range(0, len(values) - window + 1, window)], smooth, label=name)
+        axes.plot(
+            [entries[i]["step"] for i in range(0, len(values) - window + 1, window)], smooth, label=name
+        )
     axes.set(xlabel="step", ylabel="loss", yscale="log", title="Training losses")
     axes.legend()
     axes.grid(alpha=0.3)
@@ -258,9 +263,13 @@ def plot_losses(log: Path, picture: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, required=True, help="YAML file with the fields of TrainConfig")
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("MEDGLIP_DATA"), help="or MEDGLIP_DATA")
+    parser.add_argument(
+        "--data-dir", type=Path, default=os.environ.get("MEDGLIP_DATA"), help="or MEDGLIP_DATA"
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder; an interrupted run continues")
     parser.add_argument("--steps", type=int, help="overrides the configuration")
     arguments = parser.parse_args()

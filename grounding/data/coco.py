@@ -12,7 +12,13 @@ from PIL import Image
 from ..boxes import xywh_to_xyxy
 
 # Sets that state their modality only in words.
-_CODE_OF_WORD = {"chest X-ray": "DX", "CT": "CT", "light microscopy": "SM", "fluorescence": "SM", "microscopy": "SM"}
+_CODE_OF_WORD = {
+    "chest X-ray": "DX",
+    "CT": "CT",
+    "light microscopy": "SM",
+    "fluorescence": "SM",
+    "microscopy": "SM",
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,9 @@ def read_coco(folder: Path, split: str) -> CocoSet:
     annotations: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         if annotation["image_id"] not in annotations or annotation["category_id"] not in index_of:
-            raise ValueError(f"{path}: annotation {annotation['id']} names an image or category that is not there")
+            raise ValueError(
+                f"{path}: annotation {annotation['id']} names an image or category that is not there"
+            )
         annotations[annotation["image_id"]].append(annotation)
     samples = []
     for image in content["images"]:

@@ -1,7 +1,7 @@
 """Training examples drawn from several sets: augmentation, prompts with absent phrases, batches.
 
-Pictures are never mirrored: left and right are meaning. A draw depends on the seed and its position only, so a
-resumed run sees the examples an uninterrupted one would have seen.
+Pictures are never mirrored: left and right are meaning. A draw depends on the seed and its position only, so
+a resumed run sees the examples an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from ..prompts import Prompt, build_prompt, collate_prompts
 from .coco import CocoSet, Sample, read_pixels
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from ..modeling import MedGLIPConfig
 
 
@@ -50,7 +52,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Example:
-    """One training example: (3, S, S) pixels, a prompt, its boxes (cxcywh in [0, 1]) and the modality's row."""
+    """One training example: (3, S, S) pixels, a prompt, boxes (cxcywh in [0, 1]) and the modality's row."""
 
     pixel_values: Tensor
     prompt: Prompt
@@ -66,12 +68,13 @@ class GroundingMixture(Dataset):
         self,
         sets: Sequence[CocoSet],
         weights: Sequence[float],
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         config: MedGLIPConfig,
         augment: AugmentConfig,
         length: int,
         seed: int,
     ) -> None:
+        """Draw the order of all examples; the pictures are read when asked for."""
         self.sets, self.tokenizer, self.config, self.augment = sets, tokenizer, config, augment
         self.modality_ids = [frozenset(config.modality_id(m) for m in coco.modalities) for coco in sets]
         rng = np.random.default_rng(seed)
@@ -88,9 +91,11 @@ class GroundingMixture(Dataset):
                 self.draws[where, 1] = np.concatenate(order)[: len(where)]
 
     def __len__(self) -> int:
+        """Examples in all."""
         return len(self.draws)
 
     def __getitem__(self, position: int) -> Example:
+        """The example at ``position``; the same whenever it is asked for."""
         rng = np.random.default_rng((self.seed, position))
         coco = self.sets[self.draws[position, 0]]
         sample = coco.samples[self.draws[position, 1]]
@@ -108,7 +113,7 @@ class GroundingMixture(Dataset):
     def _phrases(
         self, coco: CocoSet, sample: Sample, rng: np.random.Generator
     ) -> tuple[list[str], np.ndarray]:
-        """All labels of the set and some of other modalities, shuffled; and where each label of the set stands."""
+        """All labels of the set and some of other modalities, shuffled; and where each label stands."""
         own = []
         for label, synonyms in zip(coco.labels, coco.synonyms, strict=True):
             renamed = synonyms and rng.random() < self.augment.synonym_probability
@@ -124,7 +129,8 @@ class GroundingMixture(Dataset):
         ]
         others = list(dict.fromkeys(others))
         count = min(int(rng.integers(0, self.augment.absent_phrases + 1)), len(others))
-        phrases = own + [str(label) for label in rng.choice(others, size=count, replace=False)] if count else own
+        absent = rng.choice(others, size=count, replace=False) if count else ()
+        phrases = [*own, *(str(label) for label in absent)]
         order = rng.permutation(len(phrases))
         position = np.empty(len(phrases), dtype=np.int64)
         position[order] = np.arange(len(phrases))
@@ -134,7 +140,7 @@ class GroundingMixture(Dataset):
 def augmented(
     sample: Sample, size: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A cropped, recoloured (size, size, 3) picture; its boxes, xyxy in [0, 1] of the crop (n, 4); labels (n,)."""
+    """A cropped, recoloured (size, size, 3) picture; boxes (n, 4) xyxy in [0, 1] of it; labels (n,)."""
     pixels = stretch_contrast(read_pixels(sample.image_path))
     height, width = pixels.shape[:2]
     crop = (0.0, 0.0, float(width), float(height))
@@ -149,7 +155,7 @@ def augmented(
 def crop_boxes(
     boxes: np.ndarray, crop: tuple[float, float, float, float], min_visible: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clip (n, 4) xyxy pixel boxes to an xyxy crop: xyxy in [0, 1] of the crop, and a bool (n,) of those kept."""
+    """Clip (n, 4) xyxy pixel boxes to an xyxy crop: those kept, in [0, 1] of the crop; bool (n,) kept."""
     left, top, right, bottom = crop
     low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
     clipped = np.clip(boxes, low, high)
@@ -174,7 +180,7 @@ def _recolour(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> 
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples: pixel_values (B, 3, S, S), input_ids and attention_mask (B, T), modality_ids (B,), targets."""
+    """B examples: pixel_values (B, 3, S, S), input_ids, attention_mask (B, T), modality_ids (B,), targets."""
 
     pixel_values: Tensor
     input_ids: Tensor

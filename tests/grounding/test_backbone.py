@@ -8,8 +8,8 @@ from transformers import AutoBackbone, AutoConfig
 
 from grounding.backbone import ConvNorm, EfficientNetLite, EfficientNetLiteConfig, InvertedResidual, _pad_same
 
-# (index of the block, input channels, hidden channels, output channels, kernel), written out from the published
-# network, not from the code under test.
+# (index of the block, input channels, hidden channels, output channels, kernel), written out from the
+# published network, not from the code under test.
 BLOCKS = [
     (0, 32, 32, 16, 3),
     (1, 16, 96, 24, 3),

@@ -1,4 +1,4 @@
-"""Our checkpoints make a round trip; what does not fit is refused with its keys, ours and published ones alike."""
+"""Our checkpoints make a round trip; what does not fit is refused with its keys, published ones too."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_absent_checkpoint_lists_the_packaged_ones(tmp_path, monkeypatch):
         load_checkpoint(tmp_path / "nowhere")
 
 
-# --- published checkpoints (bit-equal outputs: see test_modeling.py) -----------------------------------------------
+# --- published checkpoints (bit-equal outputs: see test_modeling.py) ----------------------------------------
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The criterion against hand-computed losses, and regressions for two faults of the library's loss.
 
-Numbers used below: at logit 0 a token that should be on costs 0.25 * 0.5^2 * ln 2 = 0.0433217 and one that should be
-off 0.75 * 0.5^2 * ln 2 = 0.1299651 (focal loss, alpha 0.25, gamma 2).
+Numbers used below: at logit 0 a token that should be on costs 0.25 * 0.5^2 * ln 2 = 0.0433217 and one that
+should be off 0.75 * 0.5^2 * ln 2 = 0.1299651 (focal loss, alpha 0.25, gamma 2).
 """
 
 import math
@@ -9,7 +9,14 @@ import math
 import pytest
 import torch
 
-from grounding.criterion import CriterionConfig, GroundingCriterion, GroundingTarget, _paired_giou, _repeats
+from grounding.criterion import (
+    CriterionConfig,
+    GroundingCriterion,
+    GroundingTarget,
+    _image_weights,
+    _paired_giou,
+    _repeats,
+)
 from grounding.modeling import GroundingOutput
 
 ON, OFF = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
@@ -61,7 +68,7 @@ def seen_targets(monkeypatch):
     return seen
 
 
-# --- one box by hand ---------------------------------------------------------------------------------------------
+# --- one box by hand ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -86,7 +93,7 @@ def test_focal_loss_away_from_zero_by_hand():
     class_target = torch.tensor([[[1.0, 0.0]]])
     loss = GroundingCriterion()._focal_loss(logits, class_target, all_real(logits))
     expected = 0.25 * 0.25**2 * -math.log(0.75) + 0.75 * 0.75**2 * -math.log(0.25)
-    assert loss.item() == pytest.approx(expected)
+    assert loss.tolist() == pytest.approx([expected])
 
 
 def test_l1_by_hand(one_box):
@@ -123,13 +130,30 @@ def test_losses_are_named_by_layer_and_the_last_bears_no_suffix(one_box):
     assert names == {"loss", *parts, *(f"{p}_layer0" for p in parts), *(f"{p}_proposals" for p in parts)}
 
 
-def test_losses_are_divided_by_the_boxes_of_the_whole_batch(one_box):
+def test_losses_do_not_grow_with_the_batch(one_box):
     logits, boxes, truth = one_box
     pair = output(logits.repeat(2, 1, 1), boxes.repeat(2, 1, 1))
     losses = GroundingCriterion()(pair, [truth, truth], all_real(pair.logits))
     assert losses["class"].item() == pytest.approx(ON + OFF)
     assert losses["box"].item() == pytest.approx(0.4)
     assert losses["giou"].item() == pytest.approx(0.75)
+
+
+def test_weights_of_images_by_hand():
+    # 0, 1, 4 and 9 boxes weigh 1, 1, 1/2 and 1/3 each; divided by sqrt(1) + sqrt(1) + sqrt(4) + sqrt(9) = 7.
+    targets = [target([[0.5] * 4] * count, [0] * count, token_map([0], length=1)) for count in (0, 1, 4, 9)]
+    assert _image_weights(targets).tolist() == pytest.approx([1 / 7, 1 / 7, 1 / 14, 1 / 21])
+
+
+def test_an_image_with_four_boxes_counts_twice_one_with_one():
+    # The first image's queries are all 0.4 (L1) and 0.75 (GIoU) off, the second image's are perfect.
+    positive = token_map([0], length=1)
+    truths = [target([[0.5, 0.5, 0.4, 0.4]] * 4, [0] * 4, positive), target([[0.5] * 4], [0], positive)]
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2]] * 4, [[0.5] * 4] * 4])
+    losses = GroundingCriterion()(output(torch.zeros(2, 4, 1), boxes), truths, torch.ones(2, 1).bool())
+    assert losses["box"].item() == pytest.approx(4 * 0.4 * (1 / 2) / 3)
+    assert losses["giou"].item() == pytest.approx(4 * 0.75 * (1 / 2) / 3)
+    assert losses["class"].item() == pytest.approx(4 * ON * (1 / 2) / 3 + (ON + 3 * OFF) / 3)
 
 
 def test_perfect_predictions_cost_nothing():
@@ -139,12 +163,12 @@ def test_perfect_predictions_cost_nothing():
     logits = torch.full((1, 5, 6), -20.0)
     logits[0, 0, 1] = 20.0
     logits[0, 1, 3:5] = 20.0
-    config = CriterionConfig(one_to_many=1)
+    config = CriterionConfig(proposals_per_box=1)
     losses = GroundingCriterion(config)(output(logits, boxes, layers=2), [truth], all_real(logits))
     assert losses["loss"].item() == pytest.approx(0.0, abs=1e-5)
 
 
-# --- fault A: prompts that differ within a batch -----------------------------------------------------------------
+# --- fault A: prompts that differ within a batch ------------------------------------------------------------
 
 
 def offset_by_own_length(labels_of_images, maps):
@@ -162,7 +186,7 @@ def two_prompts(first, second, labels):
 
 
 def test_fault_a_wrong_target_is_absent(seen_targets):
-    # Prompt 1: [CLS] a . b b . c . ; prompt 2: [CLS] d d . e . [SEP] [PAD]. Image 2 shows phrase 0, tokens 1 and 2.
+    # Prompt 1: [CLS] a . b b . c . and prompt 2: [CLS] d d . e . [SEP] [PAD]; image 2 shows phrase 0.
     predictions, truths, maps = two_prompts([[1], [3, 4], [6]], [[1, 2], [4]], labels=[1, 0])
     GroundingCriterion()(predictions, truths, all_real(predictions.logits))
     expected = [[[0, 0, 0, 1, 1, 0, 0, 0]], [[0, 1, 1, 0, 0, 0, 0, 0]]]
@@ -198,7 +222,7 @@ def test_an_images_loss_does_not_depend_on_the_other_images_prompt():
     assert both.item() == pytest.approx(sum(x.item() for x in alone) / 2, rel=1e-5)
 
 
-# --- fault B: proposals learn ------------------------------------------------------------------------------------
+# --- fault B: proposals learn -------------------------------------------------------------------------------
 
 
 def test_fault_b_proposals_keep_their_gradient(one_box):
@@ -210,7 +234,7 @@ def test_fault_b_proposals_keep_their_gradient(one_box):
     assert proposals[1].grad.abs().sum() > 0
 
 
-# --- matching ----------------------------------------------------------------------------------------------------
+# --- matching -----------------------------------------------------------------------------------------------
 
 
 def match(logits, boxes, truth, repeats=1):
@@ -238,7 +262,7 @@ def test_overlap_decides_the_match_where_distances_tie():
 
 
 def test_matching_averages_over_the_tokens_of_a_phrase():
-    # The phrase has tokens 1 and 2: query 0 is sure of token 0 and of one of the two, query 1 fairly sure of both.
+    # The phrase has tokens 1 and 2: query 0 is sure of one of them and of token 0, query 1 likes both.
     truth = target([[0.5, 0.5, 0.2, 0.2]], [1], token_map([0], [1, 2], length=3))
     logits = torch.tensor([[9.0, 3.0, -3.0], [-9.0, 2.0, 2.0]])
     assert match(logits, torch.full((2, 4), 0.5), truth) == [(1, 0)]
@@ -251,7 +275,7 @@ def test_more_boxes_than_predictions():
     assert losses["box"].item() == pytest.approx(0.0, abs=1e-6)
 
 
-# --- several predictions for one box -----------------------------------------------------------------------------
+# --- several predictions for one box ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,15 +291,15 @@ def test_more_boxes_than_predictions():
         (13, 2000, 3),
     ],
 )
-def test_repeats_use_at_most_half_of_100_predictions(boxes, predictions, expected):
+def test_a_box_is_repeated_into_at_most_half_of_100_predictions(boxes, predictions, expected):
     assert _repeats(boxes, predictions, 4) == expected
 
 
-def test_one_to_many_but_the_last_layer_one_to_one(seen_targets):
+def test_decoder_is_one_to_one_and_proposals_are_not(seen_targets):
     truth = target([[0.5, 0.5, 0.2, 0.2]], [0], token_map([0], length=2))
     logits, boxes = torch.zeros(1, 20, 2), torch.full((1, 20, 4), 0.5)
     GroundingCriterion()(output(logits, boxes, layers=3), [truth], all_real(logits))
-    assert [int(seen[..., 0].sum()) for seen in seen_targets] == [4, 4, 1, 4]  # three layers, proposals
+    assert [int(seen[..., 0].sum()) for seen in seen_targets] == [1, 1, 1, 2]  # three layers, proposals
     assert all(seen[..., 1].sum() == 0 for seen in seen_targets)
 
 
@@ -288,7 +312,7 @@ def test_repeated_boxes_share_one_boxs_weight():
         assert losses[f"giou{name}"].item() == pytest.approx(0.75)
 
 
-# --- nothing there, and padding ----------------------------------------------------------------------------------
+# --- nothing there, and padding -----------------------------------------------------------------------------
 
 
 def test_image_without_boxes_learns_only_that_nothing_is_there():
@@ -308,8 +332,10 @@ def test_image_without_boxes_beside_one_with(one_box):
     empty = target([], [], token_map([0], [1], length=2))
     pair = output(logits.repeat(2, 1, 1), boxes.repeat(2, 1, 1))
     losses = GroundingCriterion()(pair, [empty, truth], all_real(pair.logits))
-    assert losses["class"].item() == pytest.approx(2 * OFF + ON + OFF)
-    assert losses["box"].item() == pytest.approx(0.4)
+    assert losses["class"].item() == pytest.approx(
+        (2 * OFF + ON + OFF) / 2
+    )  # an image without boxes counts as one
+    assert losses["box"].item() == pytest.approx(0.4 / 2)
 
 
 def test_padding_of_minus_infinity_costs_nothing_and_gives_finite_gradients():
@@ -326,7 +352,7 @@ def test_padding_of_minus_infinity_costs_nothing_and_gives_finite_gradients():
 
 
 def test_invalid_proposals_do_not_spoil_the_gradient(one_box):
-    # The encoder marks invalid positions with infinite coordinates, which a sigmoid turns into boxes at (1, 1, 1, 1).
+    # The encoder marks invalid positions with infinite coordinates: boxes at (1, 1, 1, 1) after the sigmoid.
     logits, boxes, truth = one_box
     coordinates = torch.tensor([[[INF] * 4, [0.0, 0.0, -1.0, -1.0]]], requires_grad=True)
     proposals = (torch.zeros(1, 2, 2, requires_grad=True), coordinates.sigmoid())

@@ -1,4 +1,4 @@
-"""The network: equality with the library's, staged encoding, modality conditioning, gradients of the proposals."""
+"""The network: equality with the library's, stages, modality conditioning, gradients of the proposals."""
 
 import dataclasses
 
@@ -235,5 +235,5 @@ def test_text_encoder_with_missing_tensors_is_refused(make_tiny_model, tmp_path)
     assert not any(parameter.requires_grad for parameter in model.model.text_backbone.parameters())
     del tensors["embeddings.word_embeddings.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="embeddings.word_embeddings.weight"):
+    with pytest.raises(ValueError, match=r"embeddings\.word_embeddings\.weight"):
         load_text_encoder(model, tmp_path)

@@ -1,4 +1,4 @@
-"""Grounder: frames of boxes, thresholds, packing of phrases, batches; by hand with a stub, and with a tiny network."""
+"""Grounder: frames of boxes, thresholds, packing of phrases, batches; with a stub and with a tiny network."""
 
 from types import SimpleNamespace
 
@@ -70,7 +70,7 @@ def picture(height=50, width=200, modality=None, seed=0):
 TWO_BOXES = [[0.5, 0.5, 0.2, 0.4], [0.25, 0.5, 0.5, 1.0]]
 
 
-# --- one image, by hand --------------------------------------------------------------------------------------------
+# --- one image, by hand -------------------------------------------------------------------------------------
 
 
 def test_boxes_are_xyxy_pixels_of_a_wide_original(grounder_of):
@@ -151,7 +151,7 @@ def test_many_phrases_are_spread_over_prompts_in_order(grounder_of):
     assert regions.phrase_index.tolist() == [200, 3]
     assert regions.phrases == ("heart", "polyp")
     assert regions.asked == tuple(phrases)
-    # Between [CLS] and [SEP], 254 tokens hold 84 phrases of 3 and, with the short 'polyp' or 'heart', one more.
+    # Between [CLS] and [SEP], 254 tokens hold 84 phrases of 3, or 85 with the short 'polyp' or 'heart'.
     (prompts,) = stub.prompts
     assert [(row == 1012).sum().item() for row in prompts] == [85, 84, 85, 58]
     assert stub.modalities == [[2, 2, 2, 2]]
@@ -170,7 +170,7 @@ def test_an_image_set_once_is_encoded_once(grounder_of):
     assert len(stub.encoded) == 1 and len(stub.prompts) == 2
 
 
-# --- batches -------------------------------------------------------------------------------------------------------
+# --- batches ------------------------------------------------------------------------------------------------
 
 
 def test_batches_are_grounded_eight_images_at_a_time(grounder_of):
@@ -203,7 +203,7 @@ def test_empty_batch_and_uneven_batch(grounder_of):
         grounder.ground_batch([picture(), picture()], [["heart"]])
 
 
-# --- with a network ------------------------------------------------------------------------------------------------
+# --- with a network -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_bfloat16_gives_valid_regions(grounder_of, tiny_model):
     assert len(regions) and np.isfinite(regions.boxes).all()
 
 
-# --- loading -------------------------------------------------------------------------------------------------------
+# --- loading ------------------------------------------------------------------------------------------------
 
 
 def test_names_mean_packaged_checkpoints_and_paths_folders(monkeypatch, tokenizer, tmp_path):

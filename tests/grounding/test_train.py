@@ -1,4 +1,4 @@
-"""Training on made pictures: the loss falls, an interrupted run equals an uninterrupted one, schedules by hand."""
+"""Training on made pictures: the loss falls, a run resumes exactly, schedules by hand."""
 
 import json
 import sys

@@ -12,7 +12,7 @@ from grounding.modeling import MedGLIPConfig
 PLAIN = AugmentConfig(crop_probability=0.0, colour=0.0, synonym_probability=0.0, absent_phrases=0)
 
 
-# --- crops ---------------------------------------------------------------------------------------------------------
+# --- crops --------------------------------------------------------------------------------------------------
 
 
 def test_crop_boxes_by_hand():
@@ -110,12 +110,12 @@ def test_without_augmentation_training_sees_what_inference_sees(tmp_path):
     assert torch.equal(to_tensor(picture), preprocess(pixels, 32))
 
 
-# --- the mixture ---------------------------------------------------------------------------------------------------
+# --- the mixture --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def sets(tmp_path):
-    """abdomen (CT: liver, spleen), kidneys (CT), chest (DX: heart, left lung), smear (SM), unknown (no modality)."""
+    """Sets of two boxes or one an image: three modalities, a second CT set, CR beside DX, and one unknown."""
     pixels = np.zeros((40, 60, 3), dtype=np.uint8)
     pixels[10:20, 5:25], pixels[20:36, 40:55] = 120, 250
 
