@@ -107,7 +107,7 @@ def add_adapter(model: NanoVLMForConditionalGeneration, *, rank: int, alpha: int
 
 
 def save_nano(adapted: PeftModel, folder: Path) -> None:
-    """Write what was trained; no matrix of the base model is written, and a model card there is left alone."""
+    """Write what was trained; no matrix of the base model; a model card there is left alone."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else None
     model = adapted.get_base_model()
