@@ -301,5 +301,5 @@ def inflate(data: bytes, limit: int, wbits: int = 31) -> bytes:
         piece = stream.decompress(data, limit)
         pieces.append(piece)
         limit -= len(piece)
-        data = stream.unused_data
+        data = stream.unused_data if stream.unused_data.startswith(b"\x1f\x8b") else b""  # not padding
     return b"".join(pieces)

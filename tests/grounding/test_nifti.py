@@ -170,6 +170,14 @@ def test_truncated_volumes_are_told(tmp_path, packed):
         open_source(tmp_path / "cut.nii")
 
 
+def test_gzip_members_and_padding(tmp_path):
+    content = save(tmp_path / "a.nii", volume()).read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(
+        gzip.compress(content[:200]) + gzip.compress(content[200:]) + b"\0" * 9
+    )
+    assert np.array_equal(open_source(tmp_path / "b.nii.gz").frame(2).values, axial(2))
+
+
 def test_damaged_archives_and_headers_are_told(tmp_path):
     packed = save(tmp_path / "a.nii.gz", volume()).read_bytes()
     (tmp_path / "cut.nii.gz").write_bytes(packed[: len(packed) // 2])
