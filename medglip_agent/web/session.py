@@ -125,7 +125,7 @@ def caption(session: Session) -> str:
     if session.frame_count > 1:
         parts.append(f"frame {session.frame + 1} of {session.frame_count}")
     if image.orientation is None:
-        parts.append("sides are the picture's")
+        parts.append("left and right as in the picture")
     elif image.orientation[0].startswith("L"):
         parts.append("patient's right is on the left")
     return " · ".join(parts)

@@ -20,6 +20,7 @@ from ..render import colour_of
 
 _LONGEST_SIDE: Final = 1400  # pixels sent to the page; boxes are placed in percent and lose nothing
 _LABELLED: Final = 14  # regions whose tag is always shown; the others show theirs when hovered
+_MISSING_NAMED: Final = 3  # more phrases than this that were not found are folded away
 # Size of a tag in percent of the picture's width, as style.css draws it (font 2.1 % of the width).
 _TAG_HEIGHT: Final = 3.4
 _CHARACTER: Final = 1.22
@@ -63,12 +64,20 @@ def regions_html(regions: Regions | None, *, cited: Collection[int] = (), min_sc
         asked = f" Looked for: {escape(', '.join(regions.asked))}." if regions.asked else ""
         return f'<p class="mg-hint">No region was found.{asked}</p>'
     rows = "".join(_row_html(region, region.index in cited, min_score) for region in regions)
-    absent = f" · not found: {escape(', '.join(regions.missing))}" if regions.missing else ""
     shown = int((regions.scores >= min_score).sum())
     return (
-        f'<p class="mg-count"><b data-shown>{shown}</b> of {len(regions)} regions shown{absent}</p>'
-        f'<ul class="mg-regions">{rows}</ul>'
+        f'<div class="mg-count"><b data-shown>{shown}</b> of {len(regions)} regions shown'
+        f'{_missing_html(regions)}</div><ul class="mg-regions">{rows}</ul>'
     )
+
+
+def _missing_html(regions: Regions) -> str:
+    if not regions.missing:
+        return ""
+    names = escape(", ".join(regions.missing))
+    if len(regions.missing) <= _MISSING_NAMED:
+        return f" · not found: {names}"
+    return f"<details><summary>{len(regions.missing)} looked for and not found</summary>{names}</details>"
 
 
 def _row_html(region: GroundedRegion, cited: bool, min_score: float) -> str:
@@ -108,10 +117,11 @@ def _box_html(
 
 def _attributes(region: GroundedRegion, min_score: float, style: str = "") -> str:
     red, green, blue = colour_of(region.phrase)
+    ink = "#0b0f14" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#fff"  # ITU-R BT.601 luma
     hidden = " hidden" if region.score < min_score else ""
     return (
         f'data-region="{region.index + 1}" data-score="{region.score:.4f}" '
-        f'style="--c:rgb({red},{green},{blue});{style}"{hidden}'
+        f'style="--c:rgb({red},{green},{blue});--ink:{ink};{style}"{hidden}'
     )
 
 

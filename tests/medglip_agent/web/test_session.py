@@ -33,7 +33,8 @@ def test_open_shows_the_first_frame(pages: Path) -> None:
     assert session.image.pixels[0, 0, 0] == 10
     assert session.modality == session.image.modality == "US"
     assert session.windows == ()
-    assert caption(session) == "Three pages · 10 x 8 px · ultrasound · frame 1 of 3 · sides are the picture's"
+    expected = "Three pages · 10 x 8 px · ultrasound · frame 1 of 3 · left and right as in the picture"
+    assert caption(session) == expected
 
 
 def test_another_frame_forgets_the_regions(pages: Path) -> None:

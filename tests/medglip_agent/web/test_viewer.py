@@ -74,3 +74,10 @@ def test_nothing_found_is_said_with_what_was_looked_for() -> None:
 
 def test_no_image_is_an_invitation() -> None:
     assert "No image yet" in picture_html(None)
+
+
+def test_few_missing_phrases_are_named_and_many_folded_away() -> None:
+    few = regions([[0, 0, 50, 50]], [0.9], asked=("liver", "spleen"))
+    assert "not found: spleen" in regions_html(few)
+    many = regions([[0, 0, 50, 50]], [0.9], asked=("liver", *(f"organ {i}" for i in range(5))))
+    assert "<summary>5 looked for and not found</summary>organ 0, organ 1" in regions_html(many)
