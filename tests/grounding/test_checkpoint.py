@@ -30,12 +30,14 @@ def change(folder, edit):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_round_trip_is_exact(saved):
+def test_round_trip_is_exact_to_half_precision(saved):
     model, folder = saved
     loaded = load_checkpoint(folder)
     state = loaded.state_dict()
     assert set(state) == set(model.state_dict())
-    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    for name, tensor in model.state_dict().items():
+        is_ours = tensor.is_floating_point() and not name.startswith("model.text_backbone.")
+        assert torch.equal(state[name], tensor.half().float() if is_ours else tensor), name
     assert not loaded.training
     assert loaded.config.box_threshold == 0.25
     assert loaded.config.modality_id("CT") == 2
