@@ -1,4 +1,4 @@
-"""Fixtures and markers that every test folder shares. Tests are offline: the model hub is switched off here."""
+"""Fixtures and markers that every test folder shares. Tests are offline: no model hub, no statistics."""
 
 from __future__ import annotations
 
