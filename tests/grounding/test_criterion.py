@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 
+from grounding import criterion as criterion_module
 from grounding.criterion import (
     CriterionConfig,
     GroundingCriterion,
@@ -240,6 +241,19 @@ def test_fault_b_proposals_keep_their_gradient(one_box):
 def match(logits, boxes, truth, repeats=1):
     rows, columns = GroundingCriterion()._match(logits, boxes, truth, repeats)
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def test_matching_cost_by_hand(monkeypatch):
+    costs = []
+    original = criterion_module.linear_sum_assignment
+    monkeypatch.setattr(criterion_module, "linear_sum_assignment", lambda c: costs.append(c) or original(c))
+    truth = target([[0.5, 0.5, 0.4, 0.4]], [1], token_map([0], [1, 2], length=3))
+    # The phrase's tokens have p = 0.75 and p = 0.5; the box is nested in the truth: L1 0.4, GIoU 0.25.
+    match(torch.tensor([[9.0, math.log(3), 0.0]]), torch.tensor([[0.5, 0.5, 0.2, 0.2]]), truth, repeats=3)
+    on = (0.25 * 0.25**2 * -math.log(0.75) + ON) / 2
+    off = (0.75 * 0.75**2 * -math.log(0.25) + OFF) / 2
+    cost = 2 * (on - off) + 5 * 0.4 - 2 * 0.25
+    assert costs[0].tolist() == [pytest.approx([cost] * 3, rel=1e-5)]
 
 
 def test_boxes_decide_the_match_where_logits_tie():
