@@ -233,7 +233,7 @@ class _Page:
         return {
             **self._view(session, 0.0),
             self.upload: None,
-            self.frame: gr.Slider(maximum=max(2, count), value=session.frame + 1, visible=count > 1),
+            self.frame: gr.Slider(1, max(2, count), value=session.frame + 1, step=1, visible=count > 1),
             self.modality: session.modality or UNKNOWN_MODALITY,
             self.window: gr.Dropdown(
                 session.windows,
