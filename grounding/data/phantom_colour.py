@@ -31,9 +31,11 @@ def draw_fundus(scene: Scene) -> tuple[QA, ...]:
     scene.paint(scene.oval(disc_at[0] - side * 0.008, disc_at[1], 0.03, 0.034), (1.0, 0.93, 0.72), 4)
     scene.paint(vessels & disc, (0.62, 0.16, 0.1), 1.2, 0.7)
     for centre in rng.uniform((0.34, 0.3), (0.66, 0.7), (int(rng.integers(2, 4)), 2)) - (side * 0.12, 0):
-        spots = [
-            scene.oval(*(centre + rng.normal(0, 0.018, 2)), *rng.uniform(0.004, 0.012, 2)) for _ in range(9)
-        ]
+        spots = []
+        for _ in range(9):
+            x, y = centre + rng.normal(0, 0.018, 2)
+            rx, ry = rng.uniform(0.004, 0.012, 2)
+            spots.append(scene.oval(x, y, rx, ry))
         exudate = np.any(spots, axis=0)
         scene.paint(exudate, (0.99, 0.88, 0.42), 1.3)
         scene.name("hard exudate", exudate)
