@@ -40,8 +40,8 @@ def draw_fundus(scene: Scene) -> tuple[QA, ...]:
         scene.paint(exudate, (0.99, 0.88, 0.42), 1.3)
         scene.name("hard exudate", exudate)
     for centre in rng.uniform((0.3, 0.25), (0.7, 0.75), (int(rng.integers(2, 5)), 2)) - (side * 0.1, 0):
-        rx, ry = rng.uniform(0.012, 0.02, 2)
-        blood = scene.oval(*centre, rx, ry, 0, 0.0015)
+        (x, y), (rx, ry) = centre, rng.uniform(0.012, 0.02, 2)
+        blood = scene.oval(x, y, rx, ry, 0, 0.0015)
         scene.paint(blood, (0.42, 0.05, 0.04), 1.5, 0.9)
         scene.name("retinal haemorrhage", blood)
     scene.name("optic disc", disc)
