@@ -91,6 +91,8 @@ class Trainer:
         losses: list[float] = []
         started, tokens = time.perf_counter(), 0
         for epoch, batch, last_of_epoch in self._remaining():
+            if stop_after is not None and self.step >= stop_after:
+                break
             packed, features = self.train_batches.build(batch)
             loss = self._loss(packed, features)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -119,8 +121,6 @@ class Trainer:
                 started = time.perf_counter()
             if self.step % self.config.save_steps == 0 or self.step in (self.total, stop_after):
                 self._save()
-            if self.step == stop_after:
-                break
         save_nano(self.adapted, self.out / "checkpoint")
         (self.out / "checkpoint" / "recipe.json").write_text(
             json.dumps(dataclasses.asdict(self.config), indent=2) + "\n"
