@@ -195,8 +195,9 @@ class _Page:
         self.upload.upload(self._on_upload, self.upload, opened, **quiet)
         self.gallery.select(self._on_example, None, opened, **quiet)
         view = [self.session, self.frame, self.window, self.modality]
-        for change in (self.frame.input, self.window.input, self.modality.input):
-            change(self._on_view, view, self._shown(), trigger_mode="always_last", **quiet)
+        self.frame.input(self._on_view, view, self._shown(), trigger_mode="always_last", **quiet)
+        for choice in (self.window, self.modality):  # select, since a dropdown's input event comes twice
+            choice.select(self._on_view, view, self._shown(), **quiet)
         self.min_score.change(
             None,
             self.min_score,
