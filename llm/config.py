@@ -47,7 +47,7 @@ class TrainConfig:
 
     train_split: Split = "disjoint-train"
     val_split: Split | None = None
-    epochs: int = 8
+    epochs: int = 5
     questions_per_batch: int = 16
     questions_per_row: int = 5
     lora_rank: int = 32
@@ -102,7 +102,7 @@ def load_config(path: Path | str, **changes: object) -> TrainConfig:
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold fields such as 'epochs: 8', got {type(values).__name__}")
+        raise ValueError(f"{path} must hold fields such as 'epochs: 5', got {type(values).__name__}")
     values |= {name: value for name, value in changes.items() if value is not None}
     for name, value in values.items():
         if name not in fields:
