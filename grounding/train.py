@@ -25,6 +25,7 @@ from .config import load_config
 from .criterion import CriterionConfig, GroundingCriterion
 from .data.coco import read_coco
 from .data.mixture import AugmentConfig, Batch, GroundingMixture, collate
+from .data.phantom_sets import phantom_sets
 from .modeling import MedGLIPForGrounding, new_nano
 from .prompts import load_tokenizer
 
@@ -35,6 +36,8 @@ class TrainConfig:
 
     Attributes:
         sets: Weight of each set (a folder under ``<data-dir>/grounding``) in the mixture.
+        phantoms: Weight of the phantoms in the mixture, shared evenly by their modalities.
+        phantom_images: Phantoms drawn of each modality.
         image_size: Side of the square network input in pixels.
         batch_size: Images a step.
         steps: Optimiser steps in all.
@@ -55,6 +58,8 @@ class TrainConfig:
     """
 
     sets: dict[str, float]
+    phantoms: float = 0.0
+    phantom_images: int = 60
     image_size: int = 320
     batch_size: int = 8
     steps: int = 2000
@@ -168,7 +173,7 @@ def parameter_groups(model: MedGLIPForGrounding, config: TrainConfig) -> list[di
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and "embed" not in name.rsplit(".", 2)[-2]
+            decays = parameter.ndim > 1 and not any("embed" in part for part in name.split(".")[-2:])
             groups.setdefault(("conv_encoder" in name, decays), []).append(parameter)
     return [
         {
@@ -200,9 +205,14 @@ def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
     drop_log_after(out / "log.jsonl", trainer.step)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     sets = [read_coco(data_dir / "grounding" / name, "train") for name in config.sets]
+    weights = list(config.sets.values())
+    if config.phantoms:
+        drawn = phantom_sets(out / "phantoms", config.phantom_images)
+        sets += drawn
+        weights += [config.phantoms / len(drawn)] * len(drawn)
     mixture = GroundingMixture(
         sets,
-        list(config.sets.values()),
+        weights,
         load_tokenizer(),
         trainer.model.config,
         config.augment,

@@ -159,7 +159,7 @@ def test_every_trainable_parameter_is_in_one_group(trainer):
             name = names[id(parameter)]
             assert group["lr"] == (1e-4 if "conv_encoder" in name else 4e-4), name
             plain = parameter.ndim < 2 or name.endswith(
-                ("modality_embedding.weight", "position_embeddings.weight")
+                ("level_embed", "modality_embedding.weight", "position_embeddings.weight")
             )
             assert group["weight_decay"] == (0.0 if plain else 1e-4), name
 
@@ -211,3 +211,17 @@ def test_command_line_needs_data(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         training.main()
     assert "expected --data-dir or the environment variable MEDGLIP_DATA" in capsys.readouterr().err
+
+
+def test_phantoms_join_the_mixture(data_folder, tmp_path, tiny_training, monkeypatch):
+    asked = []
+    real = training.phantom_sets
+
+    def fewer(folder, count):
+        asked.append(count)
+        return real(folder, count)[:1]
+
+    monkeypatch.setattr(training, "phantom_sets", fewer)
+    train(config_for(sets={"bright": 0.0}, phantoms=1.0, phantom_images=1, steps=1), data_folder, tmp_path)
+    assert asked == [1]
+    assert (tmp_path / "checkpoint" / "model.safetensors").exists()
