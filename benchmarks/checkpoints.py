@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import grounding
 import llm
 from benchmarks.tasks.base import Task
 
@@ -15,6 +16,12 @@ def checkpoint_folder(model: str) -> Path | None:
         if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
             return folder
     return None
+
+
+def grounder_folder(name: str) -> Path | None:
+    """The folder of a grounder: a path, a name in grounding/checkpoints, or None for an id of a hub."""
+    shipped = Path(str(grounding.__file__)).parent / "checkpoints" / name
+    return next((folder for folder in (Path(name), shipped) if folder.is_dir()), None)
 
 
 def recorded_training(folder: Path | None) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import grounding
+from benchmarks.checkpoints import grounder_folder
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.plots import plot_detection
 from grounding.evaluate import add_arguments, evaluate_sets, find_sets, markdown_table
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plot_detection(results, args.out / "results.png")
     settings = {
         "checkpoint": args.checkpoint,
-        "checkpoint_sha256": checkpoint_hash(_folder(args.checkpoint)),
+        "checkpoint_sha256": checkpoint_hash(grounder_folder(args.checkpoint)),
         "limit": args.limit,
         "batch_size": args.batch_size,
         "data_sha256": {
@@ -44,11 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_manifest(args.out / "manifest.json", settings, seconds=round(time.monotonic() - started, 1))
     print(table)
-
-
-def _folder(checkpoint: str) -> Path | None:
-    shipped = Path(str(grounding.__file__)).parent / "checkpoints" / checkpoint
-    return next((p for p in (Path(checkpoint), shipped) if p.is_dir()), None)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from benchmarks.baselines import BASELINES
 from benchmarks.box_conditions import CONDITIONS, read_regions, shuffle_regions
-from benchmarks.checkpoints import check_training, checkpoint_folder
+from benchmarks.checkpoints import check_training, checkpoint_folder, grounder_folder
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.runner import Generate, Predictions, Row, check_identity, predict, to_row
 from benchmarks.summary import (
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> str:
         check_identity(args.out / "identity.json", identity)
         regions_path = regions_file(args, task) if set(args.boxes) - {"none"} else None
         if regions_path:
-            check_identity(args.out / "regions.json", {"regions_sha256": sha256_files([regions_path])})
+            check_identity(args.out / "regions.json", regions_identity(args, regions_path))
         predictions = Predictions(predictions_path)
         answer_with_model(args, task, samples, regions_path, predictions)
     run_baselines(task, samples, predictions)
@@ -125,6 +125,15 @@ def regions_file(args: argparse.Namespace, task: VqaRad) -> Path:
         Grounder.from_pretrained(args.grounder, device=args.device), task.examples[: args.limit], path
     )
     return path
+
+
+def regions_identity(args: argparse.Namespace, path: Path) -> dict[str, str | None]:
+    """What the regions are: their hash, and the grounder's where it computed them here."""
+    identity: dict[str, str | None] = {"regions_sha256": sha256_files([path])}
+    if args.regions is None:
+        digest = checkpoint_hash(grounder_folder(args.grounder))
+        identity |= {"grounder": args.grounder, "grounder_sha256": digest}
+    return identity
 
 
 def answer_with_model(

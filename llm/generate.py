@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,42 @@ class VisionLanguageModel:
         """
         if not prompts:
             return []
-        inputs = self._inputs(prompts)
+        return self._generate(self._inputs(prompts), max_new_tokens, None)
+
+    def stream(self, prompt: SpatialPrompt, *, max_new_tokens: int = 64) -> Generator[str, None, Generation]:
+        """The pieces of a greedy reply as they come; returns the whole, with its confidence.
+
+        An error of the model is raised here.
+        """
+        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        results: list[Generation] = []
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                with torch.inference_mode():
+                    results.extend(self._generate(self._inputs([prompt]), max_new_tokens, streamer))
+            except Exception as error:
+                errors.append(error)
+                streamer.end()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        yield from (piece for piece in streamer if piece)
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def _generate(
+        self, inputs: dict[str, Tensor], max_new_tokens: int, streamer: TextIteratorStreamer | None
+    ) -> list[Generation]:
+        """Greedy replies to prepared inputs, and their confidences."""
         output = self.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            streamer=streamer,
             return_dict_in_generate=True,
             output_logits=True,
             pad_token_id=self.processor.tokenizer.pad_token_id,
@@ -103,32 +134,6 @@ class VisionLanguageModel:
         confidence = ((log_probs * used).sum(1) / used.sum(1)).exp().clamp(0, 1).tolist()
         texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [Generation(text.strip(), value) for text, value in zip(texts, confidence, strict=True)]
-
-    def stream(self, prompt: SpatialPrompt, *, max_new_tokens: int = 64) -> Iterator[str]:
-        """The pieces of a greedy reply as they come; an error of the model is raised here."""
-        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        errors: list[Exception] = []
-
-        def work() -> None:
-            try:
-                with torch.inference_mode():
-                    self.model.generate(
-                        **self._inputs([prompt]),
-                        max_new_tokens=max_new_tokens,
-                        do_sample=False,
-                        streamer=streamer,
-                        pad_token_id=self.processor.tokenizer.pad_token_id,
-                    )
-            except Exception as error:
-                errors.append(error)
-                streamer.end()
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        yield from (piece for piece in streamer if piece)
-        thread.join()
-        if errors:
-            raise errors[0]
 
     def _inputs(self, prompts: Sequence[SpatialPrompt]) -> dict[str, Tensor]:
         """Padded token ids and the images, as features for nano (cached by image) or as pixels."""

@@ -73,8 +73,16 @@ def test_tokens_after_the_end_do_not_count(model: VisionLanguageModel) -> None:
 
 
 def test_the_stream_joins_to_the_generation(model: VisionLanguageModel, prompts: list[SpatialPrompt]) -> None:
-    pieces = list(model.stream(prompts[0], max_new_tokens=6))
-    assert "".join(pieces).strip() == model.generate(prompts[:1], max_new_tokens=6)[0].text
+    stream, pieces = model.stream(prompts[0], max_new_tokens=6), []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as stop:
+            streamed = stop.value
+            break
+    (whole,) = model.generate(prompts[:1], max_new_tokens=6)
+    assert "".join(pieces).strip() == streamed.text == whole.text
+    assert streamed.confidence == pytest.approx(whole.confidence, abs=1e-6)
 
 
 def test_an_error_in_the_stream_reaches_the_caller(

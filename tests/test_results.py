@@ -1,0 +1,92 @@
+"""The figures that people read are those that the commands wrote to docs/results, to the digits shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+README = ROOT / "README.md"
+GROUNDER_CARD = ROOT / "grounding" / "checkpoints" / "nano" / "README.md"
+VLM_CARD = ROOT / "llm" / "checkpoints" / "nano" / "README.md"
+BASELINES = {
+    "nearest training question": "nearest-question",
+    "nearest training question, TF-IDF": "nearest-question-tfidf",
+    "question-type prior": "question-type-prior",
+}
+
+
+def rows(page: Path) -> Iterator[list[str]]:
+    """Yield the cells of every table row of a page."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def read(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [README, GROUNDER_CARD], ids=["readme", "card"])
+def test_grounding_figures(page):
+    results = read("grounding.json")
+    shown = {cells[0]: cells[1:3] for cells in rows(page) if cells[0] in results and len(cells) == 3}
+    expected = {name: [f"{r['ap']:.3f}", f"{r['ap50']:.3f}"] for name, r in results.items()}
+    assert shown == expected
+
+
+def cell(summary: dict, interval: bool) -> str:
+    """Write a mean as the tables do, with or without its interval."""
+    text = f"{summary['mean']:.3f}"
+    return f"{text} [{summary['low']:.3f}, {summary['high']:.3f}]" if interval else text
+
+
+def expected_cells(conditions: dict, name: str, intervals: tuple[bool, bool, bool]) -> list[str]:
+    scores = conditions[BASELINES.get(name, name.removeprefix("boxes "))]["exact"]
+    parts = ("answer type=OPEN", "answer type=CLOSED", "overall")
+    return [cell(scores[part], interval) for part, interval in zip(parts, intervals, strict=True)]
+
+
+def test_vqa_figures_of_the_readme():
+    checked = 0
+    for cells in rows(README):
+        if cells[0] in ("official-test", "disjoint-test") and "not yet measured" not in cells:
+            family = cells[0].removesuffix("-test")
+            conditions = read(f"vqa_rad_{family}.json")["conditions"]
+            assert cells[2:] == expected_cells(conditions, cells[1], (True, True, True)), cells[:2]
+            checked += 1
+    assert checked >= 6
+
+
+def test_vqa_figures_of_the_card():
+    conditions = read("vqa_rad_disjoint.json")["conditions"]
+    known = {*BASELINES, "predicted", "none", "shuffled"}
+    shown = {cells[0]: cells[1:] for cells in rows(VLM_CARD) if cells[0] in known}
+    assert set(shown) == known
+    for name, cells in shown.items():
+        assert cells == expected_cells(conditions, name, (False, False, True)), name
+
+
+def test_differences_quoted_in_the_readme():
+    """ "difference 0.010 [-0.039, 0.059]" is a paired difference that some comparison gave."""
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    quoted = re.findall(r"(-?\d\.\d{3}) \[(-?\d\.\d{3}), (-?\d\.\d{3})\]\)", text)
+    found = set()
+    for path in RESULTS.glob("vqa_rad_*.json"):
+        for comparison in json.loads(path.read_text(encoding="utf-8")).get("comparisons", {}).values():
+            for group in comparison.values():
+                difference = group["difference"]
+                found.add(tuple(f"{difference[key]:.3f}" for key in ("mean", "low", "high")))
+    assert quoted
+    assert not set(quoted) - found
+
+
+def test_latency_of_the_readme():
+    seconds = read("latency.json")["seconds"]
+    parts = [f"{seconds[part]['median']:.2f} s" for part in ("image", "grounding", "generation", "total")]
+    assert parts in [cells[:4] for cells in rows(README)]
