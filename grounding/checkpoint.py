@@ -69,10 +69,16 @@ def load_checkpoint(folder: Path) -> MedGLIPForGrounding:
     return model.eval()
 
 
-def load_published(folder: Path) -> MedGLIPForGrounding:
+def load_published(folder: Path, *, library_kernels: bool = False) -> MedGLIPForGrounding:
     """Read a published MM-Grounding-DINO or LLMDet checkpoint (a folder as downloaded from the model hub).
 
-    Outputs equal the library's: what Med-GLIP adds is zero until trained.
+    Outputs equal the library's, bit for bit with its kernels and but for rounding with ours: what Med-GLIP
+    adds is zero until trained.
+
+    Args:
+        folder: The checkpoint.
+        library_kernels: Use the library's deformable attention in place of the faster one of
+            :mod:`grounding.deformable`.
 
     Raises:
         ValueError: If the checkpoint is of another architecture, or a tensor is missing (other than
@@ -85,6 +91,7 @@ def load_published(folder: Path) -> MedGLIPForGrounding:
             f"got {values.get('model_type')!r}"
         )
     config = MedGLIPConfig.from_dict({**values, "model_type": MedGLIPConfig.model_type})
+    config.disable_custom_kernels = library_kernels
     model, report = MedGLIPForGrounding.from_pretrained(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
     )

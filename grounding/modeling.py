@@ -18,6 +18,7 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
 )
 
 from .backbone import EfficientNetLite, EfficientNetLiteBackbone, EfficientNetLiteConfig
+from .deformable import use_sparse_attention
 
 # Only these may be absent from a published checkpoint: what Med-GLIP adds, zero-initialised.
 ADDED_PARAMETERS = ("modality_embedding.weight",)
@@ -128,6 +129,8 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         """Random weights, and a modality embedding of zeros."""
         super().__init__(config)
         self.modality_embedding = nn.Embedding(len(config.modalities) + 1, config.d_model)
+        if not config.disable_custom_kernels:
+            use_sparse_attention(self)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

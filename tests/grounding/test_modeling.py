@@ -72,7 +72,7 @@ def test_published_checkpoint_gives_the_librarys_outputs_bit_for_bit(hub_folder,
         pixel_mask[0, 96:], pixel_mask[1, :, 64:] = 0, 0
     with torch.no_grad():
         expected = library(pixel_values=pixels, input_ids=ids, attention_mask=mask, pixel_mask=pixel_mask)
-        got = load_published(folder)(pixels, ids, mask, pixel_mask)
+        got = load_published(folder, library_kernels=True)(pixels, ids, mask, pixel_mask)
     assert got.logits.shape == (2, 10, ids.shape[1])
     assert torch.equal(got.logits, expected.logits[..., : ids.shape[1]])
     assert torch.equal(got.pred_boxes, expected.pred_boxes)
@@ -84,9 +84,22 @@ def test_published_proposals_equal_the_librarys(hub_folder, prompts, pixels):
     ids, mask, _ = prompts
     with torch.no_grad():
         expected = library(pixel_values=pixels, input_ids=ids, attention_mask=mask)
-        got = load_published(folder)(pixels, ids, mask)
+        got = load_published(folder, library_kernels=True)(pixels, ids, mask)
     assert torch.equal(got.proposal_logits, expected.enc_outputs_class[..., : ids.shape[1]])
     assert torch.equal(got.proposal_boxes, expected.enc_outputs_coord_logits.sigmoid())
+
+
+def test_our_kernels_change_rounding_only(hub_folder, prompts, pixels):
+    folder, library = hub_folder
+    ids, mask, _ = prompts
+    with torch.no_grad():
+        expected = library(pixel_values=pixels, input_ids=ids, attention_mask=mask)
+        got = load_published(folder)(pixels, ids, mask)
+    theirs = expected.enc_outputs_class[..., : ids.shape[1]]
+    finite = torch.isfinite(theirs)
+    torch.testing.assert_close(got.proposal_logits[finite], theirs[finite], atol=1e-4, rtol=1e-4)
+    boxes = expected.enc_outputs_coord_logits.sigmoid()
+    torch.testing.assert_close(got.proposal_boxes, boxes, atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture
