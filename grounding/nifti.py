@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -47,20 +48,56 @@ def read_nifti(data: bytes, name: str, modality: str | None = None) -> ImageSour
         ImageError: the volume is damaged, truncated, too large, complex, or a header without its data.
     """
     with reading(name):
-        magic = _magic(_head(data))
-        if magic == b"ni":
-            raise ImageError(f"{name}: is the header of a .hdr/.img pair; convert the pair to one .nii file")
-        kind = nib.Nifti2Image if magic == b"n2" else nib.Nifti1Image
-        header = kind.header_class(_head(data)[: kind.header_class.sizeof_hdr], check=False)
-        needed = _declared_bytes(header, name)
-        raw = inflate(data, needed) if data[:2] == b"\x1f\x8b" else data
-        if len(raw) < needed:
-            raise ImageError(
-                f"{name}: is truncated, {len(raw)} bytes of the {needed} that its header declares; "
-                "copy it again"
-            )
-        volume = _Volume(kind.from_bytes(raw), name, modality)
-        return ImageSource(name, volume.views(), modality)
+        return ImageSource(name, _Volume(_decode(data, name), name, modality).views(), modality)
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiVolume:
+    """A NIfTI volume with its voxels in memory, so that slices across any axis are quick.
+
+    Args:
+        source: its slices, as `read_nifti` gives them.
+        shape: voxels along the three axes of the file.
+        rounds: volumes over the further axes; round r of slice i is frame `r * depth + i` of a view.
+        affine: (4, 4) float64, voxel indices to millimetres towards the patient's right, front and top.
+        oriented: whether the header says how the patient lies.
+        occupied: view -> (depth,) bool, whether a slice of the first round holds anything but zeros.
+    """
+
+    source: ImageSource
+    shape: tuple[int, int, int]
+    rounds: int
+    affine: npt.NDArray[np.float64]
+    oriented: bool
+    occupied: dict[str, npt.NDArray[np.bool_]]
+
+
+def read_volume(data: bytes, name: str, modality: str | None = None) -> NiftiVolume:
+    """Read a NIfTI file and unpack its voxels; arguments and errors are those of `read_nifti`."""
+    with reading(name):
+        volume = _Volume(_decode(data, name), name, modality)
+        volume.unpack()
+        views = volume.views()
+        occupied = {plane: volume.occupied(plane) for plane in views}
+        source = ImageSource(name, views, modality)
+        return NiftiVolume(source, volume.shape, volume.rounds, volume.affine, volume.oriented, occupied)
+
+
+def _decode(data: bytes, name: str) -> Any:
+    """The file as nibabel sees it, its size and completeness checked, its voxels still packed."""
+    magic = _magic(_head(data))
+    if magic == b"ni":
+        raise ImageError(f"{name}: is the header of a .hdr/.img pair; convert the pair to one .nii file")
+    kind = nib.Nifti2Image if magic == b"n2" else nib.Nifti1Image
+    header = kind.header_class(_head(data)[: kind.header_class.sizeof_hdr], check=False)
+    needed = _declared_bytes(header, name)
+    # one byte more than needed makes the decompressor reach the end of the stream and compare its checksum
+    raw = inflate(data, needed + 1) if data[:2] == b"\x1f\x8b" else data
+    if len(raw) < needed:
+        raise ImageError(
+            f"{name}: is truncated, {len(raw)} bytes of the {needed} that its header declares; copy it again"
+        )
+    return kind.from_bytes(raw)
 
 
 def _head(data: bytes) -> bytes:
@@ -108,29 +145,60 @@ class _Volume:
             raise ImageError(f"{name}: holds complex numbers, not a picture; export its magnitude")
         self._colour = dtype.names is not None
         self._plain_bytes = dtype == np.uint8 and image.dataobj.slope == 1 and image.dataobj.inter == 0
+        self._packed = image.dataobj
         shape = tuple(image.shape)
         self._shape = (*shape, 1)[:3] if len(shape) < 3 else shape[:3]
         self._rounds = shape[3:]
         known = int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0
-        self._oriented = known
+        self.oriented = known
         turns = io_orientation(image.affine)
         if np.isnan(turns).any():
             turns = np.array([[0, 1], [1, 1], [2, 1]])
-            self._oriented = False
+            self.oriented = False
         self._voxel_axis = {int(patient): voxel for voxel, (patient, _) in enumerate(turns)}
         self._towards_ras = {int(patient): flip > 0 for patient, flip in turns}
         unit = image.header.get_xyzt_units()[0]
         self._zooms = [float(mm) * _UNIT_MM.get(unit, 1.0) for mm in voxel_sizes(image.affine)]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along the three axes of the file."""
+        first, second, third = self._shape
+        return int(first), int(second), int(third)
+
+    @property
+    def rounds(self) -> int:
+        """Volumes over the further axes."""
+        return math.prod(self._rounds)
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """(4, 4) voxel indices to millimetres, RAS+."""
+        return np.asarray(self._image.affine, dtype=np.float64)
+
+    def unpack(self) -> None:
+        """Hold the voxels as an array, in the file's type or, where it scales them, as float32."""
+        scaled = self._packed.slope != 1 or self._packed.inter != 0
+        self._packed = np.asarray(self._packed, dtype=np.float32 if scaled else None)
+
+    def occupied(self, plane: str) -> npt.NDArray[np.bool_]:
+        """(depth,) whether a slice of the first round holds anything but zeros; needs `unpack`."""
+        through = _PLANES[plane][0]
+        if self._colour:
+            return np.ones(self._shape[self._voxel_axis[through]], dtype=np.bool_)
+        first = self._packed.reshape((*self._shape, -1), order="F")[..., 0]
+        others = tuple(axis for axis in range(3) if axis != self._voxel_axis[through])
+        used: npt.NDArray[np.bool_] = (first != 0).any(axis=others)
+        return used if self._towards_ras[through] else used[::-1]
+
     def views(self) -> dict[str, View]:
         """The planes in which the volume has pictures of more than one pixel a side."""
-        rounds = math.prod(self._rounds)
         views = {}
         for plane, (through, down, across) in _PLANES.items():
             height, width, depth = (self._shape[self._voxel_axis[axis]] for axis in (down, across, through))
             check_size(self._name, height, width)
             if min(height, width) > 1 or depth == 1:
-                views[plane] = View(depth * rounds, functools.partial(self._slice, plane), depth // 2)
+                views[plane] = View(depth * self.rounds, functools.partial(self._slice, plane), depth // 2)
         return views
 
     def _slice(self, plane: str, index: int) -> Frame:
@@ -146,7 +214,7 @@ class _Volume:
         values = values[:: -1 if self._towards_ras[down] else 1, :: -1 if self._towards_ras[across] else 1]
         row_mm, col_mm = (self._zooms[self._voxel_axis[axis]] for axis in (down, across))
         spacing = PixelSpacing(row_mm, col_mm) if row_mm > 0 and col_mm > 0 else None
-        orientation = (_TOWARDS[across], _TOWARDS[down]) if self._oriented else None
+        orientation = (_TOWARDS[across], _TOWARDS[down]) if self.oriented else None
         windows = () if self._colour or self._plain_bytes else (self._window,)
         return Frame(np.ascontiguousarray(values), windows, spacing=spacing, orientation=orientation)
 
@@ -157,7 +225,7 @@ class _Volume:
             where[axis] = position
         if self._rounds:
             where[3:] = [int(i) for i in np.unravel_index(turn, self._rounds, order="F")]
-        values = np.asarray(self._image.dataobj[tuple(where)])
+        values = np.asarray(self._packed[tuple(where)])
         if values.ndim < 2:  # a two-dimensional file, cut across one of its own axes
             values = np.expand_dims(values, -1)
         if self._colour:

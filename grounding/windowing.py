@@ -5,6 +5,7 @@ Knows arrays and `Window`s only, no files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,25 @@ WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 SOFT_TISSUE = Window(40, 400)
 """Default for CT in Hounsfield units."""
+
+CT_WINDOWS: Mapping[str, Window] = {
+    "brain": Window(40, 80),
+    "lung": Window(-600, 1500),
+    "mediastinum": Window(50, 350),
+    "bone": Window(400, 1800),
+    "soft tissue": SOFT_TISSUE,
+}
+"""Customary windows for CT in Hounsfield units (Radiopaedia, "Windowing (CT)")."""
+
+# body region, or what of it the pictures are made to show -> window
+_WINDOW_OF_REGION: Mapping[str, str] = {
+    "head and neck": "brain",
+    "brain": "brain",
+    "thorax": "mediastinum",
+    "lung": "lung",
+    "limbs": "bone",
+    "bone": "bone",
+}
 
 _SAMPLE = 1 << 20  # a percentile of this many pixels is as good as one of all
 
@@ -50,6 +70,11 @@ def apply_window(
     grey = np.nan_to_num(grey * 255, nan=0.0)
     eight_bits: npt.NDArray[np.uint8] = np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
     return eight_bits
+
+
+def ct_window(body_region: str | None) -> Window:
+    """The customary CT window for a body region of the label tree, or for "lung", "brain" or "bone"."""
+    return CT_WINDOWS[_WINDOW_OF_REGION.get((body_region or "").lower(), "soft tissue")]
 
 
 def percentile_window(values: npt.NDArray[Any], low: float = 0.5, high: float = 99.5) -> Window:

@@ -176,10 +176,19 @@ def read_picture(path: Path) -> tuple[bytes, tuple[int, int]]:
         raise UnitError(f"{path}: cannot be read ({error.strerror}); is the data set complete?") from error
     if not data:
         raise UnitError(f"{path}: is empty; copy it again")
+    return decode_picture(data, str(path))
+
+
+def decode_picture(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
+    """The same for a picture already in memory; `name` says in errors where it came from.
+
+    Raises:
+        UnitError: it is too large, or no readable picture.
+    """
     try:
         with Image.open(BytesIO(data)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise UnitError(f"{path}: declares {picture.width} x {picture.height} pixels; too many")
+                raise UnitError(f"{name}: declares {picture.width} x {picture.height} pixels; too many")
             picture.load()
             if picture.format in ("PNG", "JPEG") and picture.mode in ("L", "RGB"):
                 return data, (picture.height, picture.width)
@@ -188,7 +197,7 @@ def read_picture(path: Path) -> tuple[bytes, tuple[int, int]]:
     except UnitError:
         raise
     except Exception as error:  # Pillow raises what its decoders raise: OSError, SyntaxError, struct.error...
-        raise UnitError(f"{path}: is no readable picture ({type(error).__name__}: {error})") from error
+        raise UnitError(f"{name}: is no readable picture ({type(error).__name__}: {error})") from error
     return encode_png(pixels), (pixels.shape[0], pixels.shape[1])
 
 
