@@ -13,7 +13,7 @@ from typing import Final
 
 from grounding.base_weights import cache_dir
 
-_PHANTOM_VERSION: Final = 1  # raise it when the drawings change: older files in the cache are then left alone
+_PHANTOM_VERSION: Final = 2  # raise it when the drawings change: older files in the cache are then left alone
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,23 @@ _PHANTOMS: Final = (
     (
         "Brain MRI",
         "MR",
-        1,
+        0,
         ("Is there a brain tumour?", "Where is the tumour?", "What kind of scan is this?"),
     ),
     (
         "Eye fundus",
         "OP",
-        0,
+        3,
         ("Are there hard exudates?", "Where is the optic disc?", "Is there a haemorrhage?"),
     ),
     (
         "Blood smear",
         "SM",
-        1,
+        2,
         ("Where are the white blood cells?", "Show the platelets.", "What cells are seen?"),
     ),
     ("Fetal ultrasound", "US", 0, ("Where is the fetal head?", "What is shown in this image?")),
+    ("Colonoscopy", "ES", 0, ("Is there a polyp?", "Where is the polyp?")),
     ("Dermoscopy", "DMS", 0, ("Where is the skin lesion?", "Is there a skin lesion?")),
 )
 
