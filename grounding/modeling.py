@@ -31,6 +31,9 @@ class MedGLIPConfig(MMGroundingDinoConfig):
         image_size: Side in pixels of the square to which an image is resized, aspect ratio not kept.
         modalities: Groups of DICOM modality codes; codes of one group share a learned conditioning.
         box_threshold: Default score below which the predictor drops a region.
+        labels: Phrases it was trained on; empty = not stated.
+        label_modalities: Label -> DICOM codes of the images it was trained on; a label without an entry is
+            looked for wherever the ontology sees it.
     """
 
     model_type = "medglip"
@@ -38,6 +41,8 @@ class MedGLIPConfig(MMGroundingDinoConfig):
     image_size: int = 320
     modalities: list | tuple = (("CR", "DX"), ("CT",), ("MR",), ("US",), ("ES",), ("DMS",), ("OP",), ("SM",))
     box_threshold: float = 0.3
+    labels: list | tuple = ()
+    label_modalities: dict | None = None
 
     def modality_id(self, modality: str | None) -> int:
         """Row of the modality embedding for a DICOM code; 0 where the modality is unknown or not listed."""

@@ -1,97 +1,96 @@
 """The label tree: which structures can be grounded, what people call them, and where they are seen.
 
-Owns `labels.yaml` and the reading of free text against it. Knows no model, no image and no pixels.
+Owns the reading of free text and of raw labels against `labels.yaml`. Knows no model, no image and no pixels.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import yaml
 
-Side = Literal["right", "left"]
-Granularity = Literal["region", "organ", "substructure", "lesion", "cell"]
+from .label_spellings import Spellings, Term, parse_spellings
+from .label_text import (
+    ARTICLES,
+    SIDES,
+    Side,
+    phrase_forms,
+    sides_around,
+    spelling_key,
+    split_humps,
+    split_sides,
+    tokenize,
+)
+from .label_tree import Granularity, Label, LabelTree, parse_tree
+
+__all__ = ["Granularity", "Label", "Ontology", "Side", "parse_ontology"]
 
 RADIOLOGY_MODALITIES: Final = ("CR", "DX", "CT", "MR")
 
-_GRANULARITIES: Final = ("region", "organ", "substructure", "lesion", "cell")
-_SIDES: Final[Mapping[str, Side]] = {"right": "right", "rt": "right", "left": "left", "lt": "left"}
-# Words that may stand between a side and its organ: "right upper lung", "left side of the lungs".
-_BETWEEN: Final = frozenset(
-    "and or versus vs upper lower middle mid superior inferior anterior posterior lateral medial basal "
-    "apical sided side half of the s patient whole entire lobe - /".split()
-)
-# ... and between two sides: "right and left lung", but not "right of the left kidney";
-_LINKS: Final = frozenset("and or versus vs sided - /".split())
-# ... and after it: "the kidney on the left", "the lung at the right side".
-_AFTER: Final = frozenset("on at in the s patient side and or".split())
-_ARTICLES: Final = frozenset(("a", "an", "the", "all", "both", "any"))
-_TOKEN: Final = re.compile(r"[^\W_]+|[^\w\s]")
-
-
-@dataclass(frozen=True)
-class Label:
-    """One thing that can be grounded.
-
-    Attributes:
-        name: the phrase the grounder is asked for, e.g. "left kidney".
-        parent: the broader term, e.g. "kidney".
-        granularity: region, organ, substructure, lesion or cell.
-        modalities: DICOM codes of the images it is seen in.
-        synonyms: other spellings and plurals, lower case.
-        side: the patient's side when the label is one of a pair.
-    """
-
-    name: str
-    parent: str
-    granularity: Granularity
-    modalities: tuple[str, ...]
-    synonyms: tuple[str, ...] = ()
-    side: Side | None = None
-
-    @property
-    def organ(self) -> str:
-        """The name without its side ("left kidney" -> "kidney")."""
-        return self.name.removeprefix(f"{self.side} ") if self.side else self.name
-
-
-@dataclass(frozen=True)
-class _Term:
-    """What a spelling stands for: labels by side (pairs) or together (labels and groups)."""
-
-    labels: tuple[str, ...]
-    sides: Mapping[Side, str] | None = None
-    needs_modality: bool = False
-
 
 class Ontology:
-    """The labels and the spellings that lead to them."""
+    """The labels, their order in the body, and the spellings that lead to them."""
 
-    def __init__(self, labels: Iterable[Label], terms: Mapping[str, _Term]) -> None:
-        """Index `labels` by name and `terms` by the tokens of their spelling."""
-        self._labels = {label.name: label for label in labels}
-        self._terms = {tuple(_tokens(spelling)): term for spelling, term in terms.items()}
-        self._longest = max((len(key) for key in self._terms), default=0)
+    def __init__(
+        self, tree: LabelTree, spellings: Spellings, known: Mapping[str, Label] | None = None
+    ) -> None:
+        """See :func:`parse_ontology` and :meth:`known_to`."""
+        self._tree, self._spellings = tree, spellings
+        self._known = tree.labels if known is None else known
+        self._longest = max(map(len, spellings.terms), default=0)
 
     @classmethod
     def load(cls) -> Ontology:
         """Return the ontology of the package's `labels.yaml` (read once a process).
 
         Raises:
-            ValueError: the file contradicts itself (unknown label in a group, a spelling used twice).
+            ValueError: the file contradicts itself; see :func:`parse_ontology`.
         """
         return _load()
 
+    def known_to(
+        self, labels: Sequence[str], modalities: Mapping[str, Collection[str]] | None = None
+    ) -> Ontology:
+        """Return the ontology as a model knows it: `names`, modalities and readings are of its labels only.
+
+        What a text names beyond them is read as the nearest broader label, a lesion as the nearest lesion;
+        where there is none, it is left out (of "liver cyst", the liver stays). The tree stays whole.
+
+        Args:
+            labels: what the model was trained on, in its order; empty = not stated, so everything. What is no
+                label of the tree is left out.
+            modalities: label -> DICOM codes of the images it was trained on; a label without an entry keeps
+                the tree's.
+        """
+        if not labels:
+            return self
+        trained = modalities or {}
+        known = {name: self._tree.labels[name] for name in labels if name in self._tree.labels}
+        for name in known.keys() & trained.keys():
+            known[name] = replace(known[name], modalities=tuple(trained[name]))
+        return Ontology(self._tree, self._spellings, known)
+
+    # ---- the tree --------------------------------------------------------------------------------------
+
     @property
     def names(self) -> tuple[str, ...]:
-        """Every label's name, in the order of the file."""
-        return tuple(self._labels)
+        """The name of every label that is known, in the order of the file or of the model."""
+        return tuple(self._known)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The groups that labels belong to, such as "urinary organs"; they are no labels themselves."""
+        return tuple(self._tree.region_of)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The body regions at the top of the tree."""
+        return tuple(dict.fromkeys(self._tree.region_of.values()))
 
     def label(self, name: str) -> Label:
         """Return the label called `name` (a label's own name, not a synonym).
@@ -99,38 +98,111 @@ class Ontology:
         Raises:
             KeyError: there is no such label; the message names the nearest ones.
         """
-        try:
-            return self._labels[name]
-        except KeyError:
-            near = self.suggest(name)
-            hint = (
-                f"did you mean {' or '.join(map(repr, near))}?"
-                if near
-                else f"known: {', '.join(self.names)}."
-            )
-            raise KeyError(f"no label {name!r} in the ontology; {hint}") from None
+        if label := self._known.get(name) or self._tree.labels.get(name):
+            return label
+        near = self.suggest(name)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `Ontology.load().names`"
+        raise KeyError(f"no label {name!r} in the ontology; {hint}")
 
     def suggest(self, name: str, count: int = 3) -> tuple[str, ...]:
         """Return up to `count` label names whose name or a spelling is nearest to `name`."""
         if exact := self.mentions(name):
             return exact[:count]
-        spellings = {" ".join(key): term for key, term in self._terms.items() if term.labels}
-        near = difflib.get_close_matches(name.lower(), spellings, n=count, cutoff=0.6)
-        return tuple(dict.fromkeys(label for spelling in near for label in spellings[spelling].labels))[
-            :count
-        ]
+        spellings = {" ".join(key): terms[-1] for key, terms in self._spellings.terms.items()}
+        near = difflib.get_close_matches(" ".join(tokenize(name)), spellings, n=count, cutoff=0.6)
+        return tuple(dict.fromkeys(label for key in near for label in spellings[key].labels))[:count]
+
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """Return what is broader than the label `name`, nearest first, up to class and body region.
+
+        A label of one side has its unsided form above it, and the same side of whatever that lies in:
+        "left upper lung lobe" has "upper lung lobe", "left lung", "lung", "lungs and airways", "thorax".
+
+        Raises:
+            KeyError: there is no such label.
+        """
+        label = self.label(name)
+        entry = self._tree.entry_of[name]
+        above = [entry.name] if entry.name != name else []
+        for word in self._tree.chain(entry.word):
+            broader = self._tree.entries.get(word)
+            if broader is None:
+                above.append(word)
+                continue
+            if label.side in broader.sides:
+                above.append(broader.sided(label.side))
+            above.append(broader.name)
+        return tuple(dict.fromkeys(above))
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """Return the nodes directly under a label, a class or a body region.
+
+        Raises:
+            KeyError: there is no such node.
+        """
+        if name in self.regions:
+            return tuple(c for c, region in self._tree.region_of.items() if region == name)
+        if name not in self._tree.region_of:
+            self.label(name)
+        return tuple(label.name for label in self._tree.labels.values() if label.parent == name)
+
+    def nearest(self, name: str, known: Collection[str]) -> str | None:
+        """Return the label `name` if it is `known`, else its nearest known ancestor, else None.
+
+        Raises:
+            KeyError: there is no such label.
+        """
+        return next((node for node in (name, *self.ancestors(name)) if node in known), None)
 
     def labels_for(self, modality: str | None) -> tuple[str, ...]:
         """Return the names of the labels seen in `modality` (DICOM code); all of them for None."""
         return tuple(
-            n for n, label in self._labels.items() if modality is None or modality in label.modalities
+            n for n, label in self._known.items() if modality is None or modality in label.modalities
         )
 
     def radiology_labels(self) -> tuple[str, ...]:
         """Return the labels of X-ray, CT and MR: what a grey picture of unknown origin may show."""
         return tuple(
-            n for n, label in self._labels.items() if set(label.modalities) & set(RADIOLOGY_MODALITIES)
+            n for n, label in self._known.items() if set(label.modalities) & set(RADIOLOGY_MODALITIES)
         )
+
+    # ---- spellings -------------------------------------------------------------------------------------
+
+    def phrases(self, name: str, modality: str | None = None) -> tuple[str, ...]:
+        """Return natural ways to ask for a label, the plain name first, in a fixed order, each once.
+
+        Args:
+            name: a label.
+            modality: DICOM code of the image; adds forms such as "left kidney on CT".
+
+        Raises:
+            KeyError: there is no such label.
+        """
+        label = self.label(name)
+        return phrase_forms((name, *label.synonyms), label.organ, label.side, modality)
+
+    def canonical(self, raw: str, modality: str | None = None) -> Label | None:
+        """Return the label that a data set means by `raw`, or None: never a guess.
+
+        Case, underscores, the order of words and the place and spelling of the side do not matter. A side
+        that the tree does not have ("left liver") makes the label unknown; of a lesion it is left out.
+
+        Args:
+            raw: a label as a data set writes it, e.g. "LUNG-UPPER-LOBE-LEFT", "Rt kidney", "hepatic_tumor".
+            modality: DICOM code of the image; "mass" means something only with it.
+        """
+        for spelling in (raw, split_humps(raw)):
+            rest, sides = split_sides(spelling)
+            readings = (
+                self._spellings.raw.get(spelling_key(spelling), {}).get(None),
+                self._spellings.raw.get(tuple(sorted((*rest, *sides))), {}).get(None),
+                self._spellings.raw.get(rest, {}).get(next(iter(sides))) if len(sides) == 1 else None,
+                self._spellings.by_modality.get(rest, {}).get(modality or ""),
+            )
+            for name in readings:
+                if name is not None:
+                    return self.label(name)
+        return None
 
     def mentions(self, text: str, modality: str | None = None) -> tuple[str, ...]:
         """Return the labels that `text` names, in the order of their first mention, each once.
@@ -142,16 +214,16 @@ class Ontology:
             text: a question, an answer or a phrase.
             modality: DICOM code of the image, or None when unknown.
         """
-        tokens = _tokens(text)
+        tokens = tokenize(text)
         found: list[str] = []
         position, last_end = 0, 0
         while position < len(tokens):
-            term, length = self._match(tokens, position)
+            term, length = self._match(tokens, position, modality)
             if term is None:
                 position += 1
                 continue
             end = position + length
-            found.extend(self._resolve(term, tokens, last_end, position, end, modality))
+            found += self._read(term, sides_around(tokens, last_end, position, end), modality)
             position = last_end = end
         return tuple(dict.fromkeys(found))
 
@@ -160,106 +232,63 @@ class Ontology:
 
         A phrase that says more than a label ("opacity in the left lung") gives none.
         """
-        tokens = [token for token in _tokens(phrase) if token not in _ARTICLES]
-        rest = [token for token in tokens if token not in _SIDES]
-        term, length = self._match(rest, 0)
-        if term is None or length != len(rest):
-            return ()
-        return self.mentions(phrase, modality)
+        tokens = [token for token in tokenize(phrase) if token not in ARTICLES]
+        rest = [token for token in tokens if token not in SIDES]
+        for words in (tokens, rest):
+            term, length = self._match(words, 0, modality)
+            if term is not None and length == len(words) and (term.sides or words == tokens):
+                return self.mentions(phrase, modality)
+        return ()
 
-    def _match(self, tokens: Sequence[str], position: int) -> tuple[_Term | None, int]:
+    def _match(self, tokens: Sequence[str], position: int, modality: str | None) -> tuple[Term | None, int]:
+        """The term that begins at `position` and its length in tokens, the longest first."""
         for length in range(min(self._longest, len(tokens) - position), 0, -1):
-            if term := self._terms.get(tuple(tokens[position : position + length])):
-                return term, length
+            terms = self._spellings.terms.get(tuple(tokens[position : position + length]), ())
+            for term in terms:
+                if self._read(term, (), modality):
+                    return term, length
+            if any(term.blocks for term in terms):
+                return terms[-1], length
         return None, 0
 
-    def _resolve(
-        self, term: _Term, tokens: Sequence[str], floor: int, start: int, end: int, modality: str | None
-    ) -> tuple[str, ...]:
-        if term.sides is not None:
-            sides = _sides_around(tokens, floor, start, end)
-            return tuple(label for side, label in term.sides.items() if not sides or side in sides)
-        if not term.needs_modality:
-            return term.labels
-        return tuple(
-            n for n in term.labels if modality is not None and modality in self._labels[n].modalities
-        )
+    def _read(self, term: Term, sides: Collection[Side], modality: str | None) -> tuple[str, ...]:
+        names = term.of_sides(sides)
+        if term.vague:
+            return tuple(n for n in names if n in self._known and modality in self._known[n].modalities)
+        if term.group:
+            return tuple(n for n in names if n in self._known)
+        return tuple(known for name in names for known in self._as_known(name, sides))
 
-
-def _sides_around(tokens: Sequence[str], floor: int, start: int, end: int) -> Collection[Side]:
-    """Return the side words that belong to the term at tokens[start:end]; nothing before `floor` counts."""
-    sides: set[Side] = set()
-    for index in range(start - 1, floor - 1, -1):
-        if tokens[index] in _SIDES:
-            sides.add(_SIDES[tokens[index]])
-        elif tokens[index] not in (_LINKS if sides else _BETWEEN):
-            break
-    if sides or end >= len(tokens) or tokens[end] not in _AFTER - {"and", "or"}:
-        return sides
-    for token in tokens[end:]:
-        if token in _SIDES:
-            sides.add(_SIDES[token])
-        elif token not in _AFTER:
-            break
-    return sides
-
-
-def _tokens(text: str) -> list[str]:
-    return _TOKEN.findall(text.lower())
+    def _as_known(self, name: str, sides: Collection[Side]) -> tuple[str, ...]:
+        """The label itself or what is nearest above it; a lesion is never read as the organ it lies in."""
+        if name in self._known:
+            return (name,)
+        label = self._tree.labels[name]
+        wanted = {label.side} if label.side else sides
+        for node in self.ancestors(name):
+            entry = self._tree.entry_of.get(node)
+            if entry is None or (label.granularity == "lesion" and entry.granularity != "lesion"):
+                break
+            pair = [entry.sided(side) for side in entry.sides if not wanted or side in wanted]
+            for near in [node], pair if node == entry.word else []:
+                if known := tuple(n for n in near if n in self._known):
+                    return known
+        return ()
 
 
 @cache
 def _load() -> Ontology:
     text = resources.files(__package__).joinpath("labels.yaml").read_text(encoding="utf-8")
-    return parse_ontology(cast("dict[str, Any]", yaml.safe_load(text)))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was compiled
+    return parse_ontology(cast("dict[str, Any]", loader(text).get_single_data()))
 
 
 def parse_ontology(data: Mapping[str, Any]) -> Ontology:
     """Build an ontology from the mapping that `labels.yaml` holds.
 
     Raises:
-        ValueError: an unknown granularity, a group that names no label, or a spelling used twice.
+        ValueError: the tree has a cycle, an unknown parent, granularity, modality, side or field, a spelling
+            stands for two things, or a group names no label; the message says which.
     """
-    pairs: Mapping[str, Any] = data.get("pairs", {})
-    side_of: dict[str, Side] = {pair[side]: side for pair in pairs.values() for side in ("right", "left")}
-    labels = [_parse_label(name, entry, side_of.get(name)) for name, entry in data["labels"].items()]
-    known = {label.name for label in labels}
-    terms: dict[str, _Term] = {}
-
-    def add(spellings: Iterable[str], term: _Term) -> None:
-        for label in term.labels:
-            if label not in known:
-                near = difflib.get_close_matches(label, known, n=1)
-                raise ValueError(f"labels.yaml: {label!r} is not a label; nearest: {near or sorted(known)}")
-        for spelling in spellings:
-            if spelling in terms:
-                raise ValueError(f"labels.yaml: {spelling!r} is written twice; keep one of the two")
-            terms[spelling] = term
-
-    for label in labels:
-        if label.side is None:  # a sided name is read as its organ plus the side words around it
-            add([label.name, *label.synonyms], _Term((label.name,)))
-    for word, pair in pairs.items():
-        sides: dict[Side, str] = {"right": pair["right"], "left": pair["left"]}
-        add([word, *pair["synonyms"]], _Term(tuple(sides.values()), sides=sides))
-    for word, group in data.get("groups", {}).items():
-        needs = bool(group.get("needs_modality", False))
-        add([word, *group["synonyms"]], _Term(tuple(group["labels"]), needs_modality=needs))
-    add(data.get("not_labels", ()), _Term(()))
-    return Ontology(labels, terms)
-
-
-def _parse_label(name: str, entry: Mapping[str, Any], side: Side | None) -> Label:
-    if entry["granularity"] not in _GRANULARITIES:
-        raise ValueError(
-            f"labels.yaml: granularity of {name!r} must be one of {_GRANULARITIES}, "
-            f"got {entry['granularity']!r}"
-        )
-    return Label(
-        name,
-        entry["parent"],
-        entry["granularity"],
-        tuple(entry["modalities"]),
-        tuple(entry["synonyms"]),
-        side,
-    )
+    tree = parse_tree(data["regions"])
+    return Ontology(tree, parse_spellings(tree, data))

@@ -17,6 +17,7 @@ from torch import Tensor
 from .boxes import clip_boxes, denormalize_boxes
 from .checkpoint import PACKAGED, load_checkpoint
 from .modeling import ImageFeatures, MedGLIPForGrounding
+from .ontology import Ontology
 from .preprocess import preprocess
 from .prompts import MAX_TOKENS, Prompt, build_prompt, collate_prompts, load_tokenizer, phrase_probabilities
 from .types import MedicalImage, Regions
@@ -35,6 +36,8 @@ class Grounder:
     Attributes:
         name: Name or path the model was loaded from.
         box_threshold: Score below which regions are dropped when a call does not say otherwise.
+        labels: Phrases the model was trained on; empty = not stated. Any other may be asked for all the same.
+        ontology: The label tree as the model knows it (see :meth:`Ontology.known_to`).
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class Grounder:
         self.model = model.to(device, memory_format=torch.channels_last).eval()
         self.name, self.device, self.dtype = name, device, dtype
         self.box_threshold: float = model.config.box_threshold
+        self.labels: tuple[str, ...] = tuple(model.config.labels)
+        self.ontology = Ontology.load().known_to(self.labels, model.config.label_modalities)
         self._tokenizer = load_tokenizer()
 
     @classmethod

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from tqdm import tqdm
 from .checkpoint import save_checkpoint
 from .config import load_config
 from .criterion import CriterionConfig, GroundingCriterion
-from .data.coco import read_coco
+from .data.coco import CocoSet, read_coco
 from .data.mixture import AugmentConfig, Batch, GroundingMixture, collate
 from .data.phantom_sets import phantom_sets
-from .modeling import MedGLIPForGrounding, new_nano
+from .modeling import MedGLIPConfig, MedGLIPForGrounding, new_nano
 from .prompts import load_tokenizer
 
 
@@ -205,6 +206,7 @@ def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
     drop_log_after(out / "log.jsonl", trainer.step)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     sets = [read_coco(data_dir / "grounding" / name, "train") for name in config.sets]
+    state_labels(trainer.model.config, sets)
     weights = list(config.sets.values())
     if config.phantoms:
         drawn = phantom_sets(out / "phantoms", config.phantom_images)
@@ -240,6 +242,23 @@ def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
                 trainer.save(out)
     plot_losses(out / "log.jsonl", out / "loss.png")
     return out / "checkpoint"
+
+
+def state_labels(config: MedGLIPConfig, sets: Sequence[CocoSet]) -> None:
+    """Write down what a model is trained on: every label of ``sets`` and the kinds of image it is seen in.
+
+    Modalities that share a conditioning (CR and DX) stand together. Phantoms do not count.
+    """
+    config.labels = list(dict.fromkeys(label for each in sets for label in each.labels))
+    config.label_modalities = {
+        label: [
+            code
+            for group in config.modalities
+            if any(label in each.labels and each.modalities & set(group) for each in sets)
+            for code in group
+        ]
+        for label in config.labels
+    }
 
 
 def drop_log_after(log: Path, step: int) -> None:

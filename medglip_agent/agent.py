@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
 from llm.types import Answer, Generation, Report, SpatialPrompt, Step
 
@@ -69,12 +68,12 @@ class MedGLIPAgent:
         Args:
             grounder: finds regions.
             vlm: answers questions; None for grounding only.
-            planner: decides what a request needs; None for the rules of `RulePlanner`.
+            planner: decides what a request needs; None for rules that name what the grounder knows.
             box_threshold: regions below it are dropped; None means the grounder's own.
         """
         self.grounder = grounder
         self.vlm = vlm
-        self._planner = planner or RulePlanner()
+        self._planner = planner or RulePlanner(grounder.ontology)
         self._threshold = box_threshold
         self._images: OrderedDict[tuple[str, str | None], ImageEvidence] = OrderedDict()
         self._models_lock = threading.Lock()  # the models serve one caller at a time
@@ -133,7 +132,7 @@ class MedGLIPAgent:
         A phrase that is a known spelling is asked for by its label ("lungs" asks for both); any other is
         asked for as it stands. No phrase gives empty regions.
         """
-        ontology = Ontology.load()
+        ontology = self.grounder.ontology
         named = (ontology.resolve(p, image.modality) or (p.strip(),) for p in phrases if p.strip())
         wanted = tuple(dict.fromkeys(label for labels in named for label in labels))
         if not wanted:
@@ -244,7 +243,8 @@ class MedGLIPAgent:
     def _locate(self, evidence_of: ImageEvidence, plan: Plan, trace: Trace) -> _Events:
         image = evidence_of.image
         if not plan.phrases:
-            known = ", ".join(vocabulary_for(image)) or "nothing in this kind of image"
+            labels = vocabulary_for(image, self.grounder.ontology)
+            known = ", ".join(labels) or "nothing in this kind of image"
             reason = f"No structure that I know is named; in this picture I can look for: {known}."
             return abstain(reason, Regions.empty(image.size), trace.steps)
         inputs = {"grounder": self.grounder.name, "phrases": list(plan.phrases)}

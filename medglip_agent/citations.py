@@ -25,14 +25,14 @@ _PRESENCE: Final = re.compile(
 def choose_citations(question: str, answer: str, regions: Regions, modality: str | None) -> tuple[int, ...]:
     """Return the indices into `regions` (0-based) that support `answer`.
 
-    These are the regions whose label the question or the answer names. When the answer names one side only
-    ("the left one"), regions of the other side are left out.
+    These are the regions whose label the question or the answer names, or names a part of. When the answer
+    names one side only ("the left one"), regions of the other side are left out.
     """
-    ontology = Ontology.load()
+    ontology = Ontology.load().known_to(regions.asked)
     named = {*ontology.mentions(question, modality), *ontology.mentions(answer, modality)}
     sides = {side.lower() for side in _SIDE_WORD.findall(answer)}
     if len(sides) == 1:
-        named = {n for n in named if n not in ontology.names or ontology.label(n).side in (None, *sides)}
+        named = {n for n in named if ontology.label(n).side in (None, *sides)}
     return tuple(index for index, phrase in enumerate(regions.phrases) if phrase in named)
 
 

@@ -1,8 +1,8 @@
 """Evidence: the regions a question can rest on.
 
-Decides which phrases are looked for (the labels that fit the modality, and whatever the question names),
-asks the grounder, and orders what came back. Knows no language model. Also a command that writes the
-evidence of a VQA-RAD split, so that training and benchmarks read exactly what the agent would see:
+Decides which phrases are looked for (the labels that the grounder knows in this modality, and whatever the
+question names), asks the grounder, and orders what came back. Knows no language model. Also a command that
+writes the evidence of a VQA-RAD split, so that training and benchmarks read what the agent would see:
 
     python -m medglip_agent.evidence --data-dir DIR --split disjoint-test --out regions.jsonl
 """
@@ -56,6 +56,11 @@ class GrounderLike(Protocol):
         """The checkpoint's name."""
         ...
 
+    @property
+    def ontology(self) -> Ontology:
+        """The label tree as the checkpoint knows it."""
+        ...
+
     def set_image(self, image: MedicalImage) -> GroundedImageLike:
         """Encode `image` once."""
         ...
@@ -94,7 +99,7 @@ class ImageEvidence:
     ) -> None:
         """Encode `image`. `box_threshold` None means the checkpoint's own."""
         self.image = image
-        self._ontology = Ontology.load()
+        self._ontology = grounder.ontology
         self._threshold = box_threshold
         self._grounded = grounder.set_image(image)
         self._extras: dict[tuple[str, ...], Regions] = {}
@@ -109,8 +114,8 @@ class ImageEvidence:
 
     @cached_property
     def vocabulary(self) -> Regions:
-        """The regions of every label that fits the image's modality."""
-        labels = vocabulary_for(self.image)
+        """The regions of every label that the grounder knows in the image's modality."""
+        labels = vocabulary_for(self.image, self._ontology)
         return self.ground(labels) if labels else Regions.empty(self.image.size)
 
     def gather(self, question: str) -> Evidence:
@@ -135,12 +140,11 @@ def gather_evidence(grounder: GrounderLike, image: MedicalImage, question: str) 
     return ImageEvidence(grounder, image).gather(question)
 
 
-def vocabulary_for(image: MedicalImage) -> tuple[str, ...]:
-    """Return the labels worth looking for in `image`.
+def vocabulary_for(image: MedicalImage, ontology: Ontology) -> tuple[str, ...]:
+    """Return the labels of `ontology` worth looking for in `image`.
 
     Those of its modality; where that is unknown, X-ray, CT and MR labels for a grey picture, else all.
     """
-    ontology = Ontology.load()
     if image.modality is not None:
         return ontology.labels_for(image.modality)
     return ontology.labels_for(None) if is_coloured(image.pixels) else ontology.radiology_labels()

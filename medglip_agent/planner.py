@@ -86,9 +86,9 @@ _SMALL_TALK: Final = re.compile(
 class RulePlanner:
     """Planner v0: regular expressions and the label ontology; the same text always gives the same plan."""
 
-    def __init__(self) -> None:
-        """Read the ontology."""
-        self._ontology = Ontology.load()
+    def __init__(self, ontology: Ontology | None = None) -> None:
+        """Name things by `ontology`, such as a grounder's; None for the whole label tree."""
+        self._ontology = ontology or Ontology.load()
 
     def plan(self, text: str, modality: str | None) -> Plan:
         """Return the plan for `text`.

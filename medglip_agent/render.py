@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
-from grounding.ontology import Ontology
 from grounding.types import GroundedRegion, MedicalImage, Regions
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ PALETTE: Final[tuple[Colour, ...]] = (
     (190, 174, 212),
 )
 
+_COLOUR_SEED: Final = 33714  # chosen so that the abdominal organs of one CT slice differ
+_LEFT_SHIFT: Final = 5
 _ENLARGE_BELOW: Final = 320  # pixels of the shorter side; smaller pictures are enlarged by a whole factor
 _CROWD: Final = 4  # more regions of one label than this get short marks
 _PAD: Final = 2  # pixels round a label's text
@@ -38,10 +39,10 @@ _Rect = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the drawn pictu
 
 
 def colour_of(phrase: str) -> Colour:
-    """Return the colour of a label: the same in every picture."""
-    names = Ontology.load().names
-    index = names.index(phrase) if phrase in names else zlib.crc32(phrase.encode())
-    return PALETTE[index % len(PALETTE)]
+    """Return the colour of a label: the same in every picture, its left another than its right."""
+    organ = phrase.removeprefix("left ")
+    index = zlib.crc32(organ.removeprefix("right ").encode(), _COLOUR_SEED)
+    return PALETTE[(index + (_LEFT_SHIFT if organ != phrase else 0)) % len(PALETTE)]
 
 
 def draw_regions(

@@ -14,6 +14,8 @@ from grounding.checkpoint import load_checkpoint, load_published, save_checkpoin
 def saved(make_tiny_model, tmp_path, monkeypatch):
     """(model, folder of its checkpoint); its text encoder stands in for the cached base weight."""
     model = make_tiny_model(seed=5, modalities=(("CR", "DX"), ("CT",)), box_threshold=0.25)
+    model.config.labels = ["spleen", "left lung"]
+    model.config.label_modalities = {"spleen": ["CT"], "left lung": ["CR", "DX"]}
     base = tmp_path / "base"
     base.mkdir()
     text = {name: tensor.clone() for name, tensor in model.model.text_backbone.state_dict().items()}
@@ -41,6 +43,8 @@ def test_round_trip_is_exact_to_half_precision(saved):
     assert not loaded.training
     assert loaded.config.box_threshold == 0.25
     assert loaded.config.modality_id("CT") == 2
+    assert loaded.config.labels == ["spleen", "left lung"]
+    assert loaded.config.label_modalities == {"spleen": ["CT"], "left lung": ["CR", "DX"]}
 
 
 def test_heads_stay_tied_after_loading(saved):

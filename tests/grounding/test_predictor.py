@@ -8,6 +8,7 @@ import torch
 
 from grounding import predictor
 from grounding.modeling import ImageFeatures
+from grounding.ontology import Ontology
 from grounding.predictor import Grounder, _choose_dtype, _cpu_has_bf16
 from grounding.types import MedicalImage
 
@@ -19,7 +20,13 @@ class StubModel:
 
     def __init__(self, boxes, probabilities):
         self.boxes, self.probabilities = torch.tensor(boxes), probabilities
-        self.config = SimpleNamespace(image_size=32, box_threshold=0.3, modality_id={"CT": 2, None: 0}.get)
+        self.config = SimpleNamespace(
+            image_size=32,
+            box_threshold=0.3,
+            labels=(),
+            label_modalities=None,
+            modality_id={"CT": 2, None: 0}.get,
+        )
         self.encoded, self.prompts, self.modalities = [], [], []
 
     def to(self, *args, **kwargs):
@@ -245,6 +252,17 @@ def test_order_of_phrases_does_not_matter(grounder):
         assert len(mine)
         np.testing.assert_allclose(mine.scores, theirs.scores, atol=1e-4)
         np.testing.assert_allclose(mine.boxes, theirs.boxes, atol=1e-2)
+
+
+def test_the_labels_it_states_are_the_ones_it_knows(grounder_of, make_tiny_model):
+    model = make_tiny_model()
+    assert grounder_of(model).labels == ()
+    assert grounder_of(model).ontology is Ontology.load()
+    model.config.labels = ["spleen", "left lung"]
+    model.config.label_modalities = {"spleen": ["CT"], "left lung": ["CR", "DX"]}
+    grounder = grounder_of(model)
+    assert grounder.labels == grounder.ontology.names == ("spleen", "left lung")
+    assert grounder.ontology.labels_for("CT") == ("spleen",)
 
 
 def test_bfloat16_gives_valid_regions(grounder_of, tiny_model):

@@ -12,7 +12,16 @@ from safetensors.torch import load_file
 from grounding import train as training
 from grounding.data.coco import read_coco
 from grounding.data.mixture import AugmentConfig, GroundingMixture, collate
-from grounding.train import TrainConfig, Trainer, freeze_stages, parameter_groups, rate_factor, train
+from grounding.modeling import MedGLIPConfig
+from grounding.train import (
+    TrainConfig,
+    Trainer,
+    freeze_stages,
+    parameter_groups,
+    rate_factor,
+    state_labels,
+    train,
+)
 
 CPU = torch.device("cpu")
 
@@ -225,3 +234,13 @@ def test_phantoms_join_the_mixture(data_folder, tmp_path, tiny_training, monkeyp
     train(config_for(sets={"bright": 0.0}, phantoms=1.0, phantom_images=1, steps=1), data_folder, tmp_path)
     assert asked == [1]
     assert (tmp_path / "checkpoint" / "model.safetensors").exists()
+    config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    assert config["labels"] == ["polyp"]  # of the sets, not of the phantoms
+
+
+def test_the_checkpoint_states_its_labels_in_the_order_of_the_sets(data_folder):
+    sets = [read_coco(data_folder / "grounding" / name, "train") for name in ("dark", "bright")]
+    config = MedGLIPConfig()
+    state_labels(config, sets)
+    assert config.labels == ["left lung", "polyp"]
+    assert config.label_modalities == {"left lung": ["CR", "DX"], "polyp": ["ES"]}

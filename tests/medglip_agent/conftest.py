@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping, Sequence
+from importlib import resources
 
 import numpy as np
 import pytest
 
+from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
 from llm.types import Generation, SpatialPrompt
 from medglip_agent.agent import MedGLIPAgent
@@ -14,14 +17,21 @@ from medglip_agent.agent import MedGLIPAgent
 Found = Mapping[str, Sequence[tuple[Sequence[float], float]]]
 
 
+def nano_ontology() -> Ontology:
+    """The label tree as the packaged checkpoint knows it."""
+    config = json.loads(resources.files("grounding").joinpath("checkpoints/nano/config.json").read_text())
+    return Ontology.load().known_to(config["labels"], config["label_modalities"])
+
+
 class FakeGrounder:
-    """Finds the boxes of a table: phrase -> [(box xyxy, score)]."""
+    """Finds the boxes of a table: phrase -> [(box xyxy, score)]; knows the packaged checkpoint's labels."""
 
     name = "fake-grounder"
     default_threshold = 0.3
 
     def __init__(self, found: Found) -> None:
         self.found = found
+        self.ontology = nano_ontology()
         self.encoded = 0
         self.calls: list[tuple[str, ...]] = []
 

@@ -31,6 +31,8 @@ def regions() -> Regions:
         ("Is the liver right of the left kidney?", "yes, right", (2,)),
         ("What modality is this?", "CT", ()),
         ("Is the spleen enlarged?", "no", ()),
+        ("Is the caudate lobe enlarged?", "no", (2,)),
+        ("Is there a cyst of the kidney?", "yes, in the left renal cortex", (1,)),
     ],
 )
 def test_choose(regions: Regions, question: str, answer: str, expected: tuple[int, ...]) -> None:

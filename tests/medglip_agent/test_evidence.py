@@ -25,10 +25,25 @@ GREY = np.full((40, 40), 90, dtype=np.uint8)
 COLOUR = np.dstack([GREY + 60, GREY, GREY])
 
 
-def test_vocabulary_by_modality_or_colour() -> None:
-    assert vocabulary_for(MedicalImage.from_array(GREY, modality="ES")) == ("polyp",)
-    assert vocabulary_for(MedicalImage.from_array(GREY)) == Ontology.load().radiology_labels()
-    assert vocabulary_for(MedicalImage.from_array(COLOUR)) == Ontology.load().names
+def test_vocabulary_by_modality_or_colour(grounder: Any) -> None:
+    known = grounder.ontology
+    assert vocabulary_for(MedicalImage.from_array(GREY, modality="ES"), known) == ("polyp",)
+    assert vocabulary_for(MedicalImage.from_array(GREY), known) == known.radiology_labels()
+    assert vocabulary_for(MedicalImage.from_array(COLOUR), known) == known.names
+    assert len(known.radiology_labels()) == 17 and len(known.names) == 27
+
+
+def test_a_grounder_that_states_no_labels_is_asked_for_all() -> None:
+    everything = Ontology.load().known_to(())
+    image = MedicalImage.from_array(GREY, modality="DMS")
+    assert vocabulary_for(image, everything) == Ontology.load().labels_for("DMS")
+
+
+def test_what_the_grounder_does_not_know_is_read_as_what_it_does(grounder: Any, chest: MedicalImage) -> None:
+    of_image = ImageEvidence(grounder, chest)
+    assert of_image.gather("Is the right upper lobe clear?").mentioned == ("right lung",)
+    assert of_image.gather("Is there a pneumothorax near the heart?").mentioned == ()
+    assert len(grounder.calls) == 1  # nothing beyond the vocabulary was asked for
 
 
 def test_small_coloured_marks_leave_a_picture_grey() -> None:

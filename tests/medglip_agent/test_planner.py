@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from medglip_agent.planner import Intent, RulePlanner
@@ -48,10 +50,16 @@ def test_intent(text: str, intent: Intent) -> None:
         ("Which modality is this?", False),
     ],
 )
-def test_questions_that_need_their_region(text: str, needs: bool) -> None:
-    assert RulePlanner().plan(text, None).needs_region is needs
+def test_questions_that_need_their_region(grounder: Any, text: str, needs: bool) -> None:
+    assert RulePlanner(grounder.ontology).plan(text, None).needs_region is needs
 
 
-def test_phrases_follow_the_modality() -> None:
-    assert RulePlanner().plan("Where is the lesion?", "DMS").phrases == ("skin lesion",)
+def test_phrases_follow_the_modality(grounder: Any) -> None:
+    assert RulePlanner(grounder.ontology).plan("Where is the lesion?", "DMS").phrases == ("skin lesion",)
     assert RulePlanner().plan("Where is the lesion?", None).phrases == ()
+
+
+def test_phrases_are_what_the_grounder_knows(grounder: Any) -> None:
+    text = "Where is the right upper lobe, and where is the heart?"
+    assert RulePlanner().plan(text, None).phrases == ("right upper lung lobe", "heart")
+    assert RulePlanner(grounder.ontology).plan(text, None).phrases == ("right lung",)

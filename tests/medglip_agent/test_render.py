@@ -86,6 +86,10 @@ def test_a_crowd_is_named_once() -> None:
 def test_a_label_has_one_colour_everywhere() -> None:
     assert colour_of("liver") == colour_of("liver") != colour_of("spleen")
     assert colour_of("right lung") != colour_of("left lung")
+    abdomen = (
+        "right kidney, left kidney, spleen, liver, stomach, pancreas, aorta, gallbladder, inferior vena cava"
+    )
+    assert len({colour_of(organ) for organ in abdomen.split(", ")}) == 9
     assert colour_of("a phrase of one's own") in PALETTE
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
 from llm.types import Generation, SpatialPrompt
 from medglip_agent import MedGLIPAgent
@@ -21,12 +22,14 @@ _PLACES: Final = {
     "left kidney": ((0.59, 0.57, 0.72, 0.72), 0.70),
     "aorta": ((0.49, 0.51, 0.56, 0.58), 0.42),
 }
+_CHEST: Final = {"right lung": ("CR", "DX"), "left lung": ("CR", "DX")}
 
 
 class PlacesGrounder:
     """Finds the structures above in any picture, and nothing else."""
 
     name = "places"
+    ontology = Ontology.load().known_to(tuple(_PLACES), {**dict.fromkeys(_PLACES, ("CT",)), **_CHEST})
 
     def set_image(self, image: MedicalImage) -> PlacesImage:
         """Keep the picture's size."""
