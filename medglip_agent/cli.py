@@ -1,4 +1,4 @@
-"""The command line: `medglip ask | ground | report | fetch | doctor`.
+"""The command line: `medglip ask | ground | report | data | fetch | doctor`.
 
 Owns arguments, messages and exit codes (0 done, 2 a mistake in the call or the input). Heavy imports happen
 only once a command runs, so that --help is instant.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import NOTICE
+from .data_cli import add_data_commands
 
 if TYPE_CHECKING:
     from grounding.types import MedicalImage, Regions, Window
@@ -66,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("image", type=Path)
     _add_model_options(report)
     report.set_defaults(run=_report)
+
+    add_data_commands(commands.add_parser("data", help="build, look at, check and export data sets"))
 
     fetch = commands.add_parser("fetch", help="download the base weights into the cache")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="which ones (default: all)")

@@ -39,6 +39,8 @@ COMMANDS = list(commands())
 
 def source_of(words: list[str]) -> Path:
     """Return the file that a command runs."""
+    if words[:2] == ["medglip", "data"]:
+        return ROOT / "medglip_agent" / "data_cli.py"
     if words[0] == "medglip":
         return ROOT / "medglip_agent" / "cli.py"
     if words[:2] == ["python", "-m"]:
@@ -60,7 +62,8 @@ def test_commands_name_what_exists(page, words):
     if source.parent.name == "benchmarks":  # shares the flags of the evaluation command
         code += (ROOT / "grounding" / "evaluate.py").read_text(encoding="utf-8")
     if words[0] == "medglip":
-        assert f'add_parser("{words[1]}"' in code, f"{page}: medglip has no {words[1]}"
+        command = words[2] if words[1] == "data" else words[1]
+        assert f'add_parser("{command}"' in code, f"{page}: medglip has no {command}"
     unknown = [word for word in words if word.startswith("--") and f'"{word}"' not in code]
     assert not unknown, f"{page}: {source.name} has no {unknown}"
 
