@@ -112,8 +112,8 @@ def save_png(path: Path, pixels: np.ndarray[Any, Any]) -> None:
 
 def run_build(root: Path, index: str, out: Path, workers: int) -> None:
     """Build the data set: what the measured processes do."""
-    from grounding.data.build_config import BuildConfig, SourceConfig
-    from grounding.data.builder import build
+    from grounding.data.engine.builder import build
+    from grounding.data.engine.config import BuildConfig, SourceConfig
 
     source = SourceConfig("sa_med2d", root, policy="components", options={"index": index})
     build(BuildConfig((source,)), out, workers=workers, progress=False)

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from grounding.data.phantom_labels import PHANTOM_LABELS
 from grounding.data.phantoms import MODALITIES, Phantom, make_phantom
+from grounding.data.phantoms.labels import PHANTOM_LABELS
 
 Features = Callable[[Sequence[Phantom]], NDArray[np.float64]]
 """Phantoms to one row of numbers each, (n, d)."""

@@ -26,7 +26,7 @@ from .config import load_config
 from .criterion import CriterionConfig, GroundingCriterion
 from .data.coco import CocoSet, read_coco
 from .data.mixture import AugmentConfig, Batch, GroundingMixture, collate
-from .data.phantom_sets import phantom_sets
+from .data.phantoms.sets import phantom_sets
 from .modeling import MedGLIPConfig, MedGLIPForGrounding, new_nano
 from .prompts import load_tokenizer
 

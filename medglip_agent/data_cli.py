@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from grounding.data.exports import ExportReport
-    from grounding.data.faults import Fault
+    from grounding.data.exports.report import ExportReport
+    from grounding.data.inspect.faults import Fault
 
 ENGINES: Final = ("pool", "ray")
 FORMATS: Final = ("coco", "odvg", "odvg-grounding", "yolo", "hf")
@@ -92,8 +92,8 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from grounding.data.build_config import load_build_config
-    from grounding.data.builder import build
+    from grounding.data.engine.builder import build
+    from grounding.data.engine.config import load_build_config
     from grounding.data.records import UnitError
 
     config = load_build_config(args.config)
@@ -124,10 +124,10 @@ def _account(source: Mapping[str, Any]) -> str:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from grounding.data.export_coco import export_coco
-    from grounding.data.export_hf import export_hf
-    from grounding.data.export_odvg import export_odvg
-    from grounding.data.export_yolo import export_yolo
+    from grounding.data.exports.coco import export_coco
+    from grounding.data.exports.hf import export_hf
+    from grounding.data.exports.odvg import export_odvg
+    from grounding.data.exports.yolo import export_yolo
 
     writers: dict[str, Callable[[Path, Path, str | None], ExportReport]] = {
         "coco": export_coco,
@@ -141,8 +141,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from grounding.data.stats import collect, render
-    from grounding.data.stats_plot import plot
+    from grounding.data.inspect.stats import collect, render
+    from grounding.data.inspect.stats_plot import plot
 
     _expect_png(args.out)
     stats = collect(args.folder)
@@ -156,7 +156,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from grounding.data.show import Filter, choose, contact_sheet
+    from grounding.data.inspect.show import Filter, choose, contact_sheet
 
     _expect_png(args.out)
     modality = None if args.modality is None else args.modality.upper()
@@ -169,7 +169,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from grounding.data.check import check
+    from grounding.data.inspect.check import check
 
     report = check(args.folder, pixels=args.pixels)
     if args.json:
@@ -200,8 +200,8 @@ def _fault_lines(faults: Sequence[Fault], limit: int) -> list[str]:
 
 
 def _phantoms(args: argparse.Namespace) -> int:
-    from grounding.data.phantom_sets import write_phantom_sets
     from grounding.data.phantoms import MODALITIES
+    from grounding.data.phantoms.sets import write_phantom_sets
 
     count = _at_least_1("--count", args.count)
     codes = [code.upper() for code in args.modality or MODALITIES]

@@ -113,6 +113,8 @@ def tree_entries(tree: str) -> set[str]:
     """Return the paths in the tree: several names may share a line; two spaces begin the note."""
     found, folder = set(), ""
     for line in tree.splitlines():
+        if line.startswith(" " * 8):  # a folder within a folder: its parent is named
+            continue
         indented = line.startswith("    ")
         names = re.split(r"\s{2,}", line.strip())[0].split()
         if not indented:

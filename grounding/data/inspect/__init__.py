@@ -1,0 +1,1 @@
+"""Looking at a built data set: tables and plots, contact sheets, checks."""
