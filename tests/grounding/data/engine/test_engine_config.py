@@ -67,7 +67,9 @@ def test_the_folder_names_a_source_that_nobody_names():
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_is_there_and_takes_root_and_info(name):
     module, _, kind = READERS[name].partition(":")
-    assert {"root", "info"} <= set(getattr(import_module(module), kind).__dataclass_fields__)
+    assert {"root", "info"} <= set(
+        getattr(import_module(module, "grounding.data.engine"), kind).__dataclass_fields__
+    )
 
 
 @pytest.mark.parametrize(
