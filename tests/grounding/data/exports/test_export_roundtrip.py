@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from grounding.data.engine.builder import build
+from grounding.data.engine.config import BuildConfig, SourceConfig
+from grounding.data.engine.regions import RegionRules
 from grounding.data.exports.coco import export_coco
 from grounding.data.exports.odvg import export_odvg
 from grounding.data.exports.yolo import export_yolo
@@ -189,3 +192,26 @@ def test_real_sets(data_dir: Path, tmp_path: Path, write_native: WriteNative, na
     assert images and {image.split for image in images} == {"train", "val"}
     native = write_native([native_row(image, info) for image in images])
     round_trip(images, info, native, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_whole_real_sets_through_the_builder(data_dir: Path, tmp_path: Path, name: str) -> None:
+    """All images of a set: files -> build -> COCO, ODVG and YOLO -> readers again."""
+    root = data_dir / "grounding" / name
+    everything = RegionRules(min_area=0, min_area_fraction=0.0, min_side=0.0)
+    source = SourceConfig("coco", root, name=name)
+    manifest = build(
+        BuildConfig((source,), duplicate_bits=None, regions=everything), tmp_path / "built", progress=False
+    )
+    (account,) = manifest["sources"]
+    assert account["counts"]["units_quarantined"] == 0
+    assert not account["images_dropped"] and not account["regions_dropped"]
+    info = coco_info(root)
+    images = read_all(CocoJson(root, info))
+    for written, reader in (
+        (export_coco(tmp_path / "built", tmp_path / "coco").folder, CocoJson),
+        (export_odvg(tmp_path / "built", tmp_path / "odvg").folder, Odvg),
+        (export_yolo(tmp_path / "built", tmp_path / "yolo").folder, Yolo),
+    ):
+        same_boxes(images, read_all(reader(written / name, info)))
