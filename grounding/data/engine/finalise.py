@@ -84,6 +84,7 @@ def finalise(workshop: Workshop, count: int, out: Path, versions: Mapping[str, s
             with pq.ParquetFile(rows_path) as rows:
                 for batch in rows.iter_batches(batch_size=GROUP_ROWS):
                     dropped.writelines(map(as_line, dealer.deal(batch, summary["source"])))
+            pa.default_memory_pool().release_unused()  # or the pool grows with the number of parts
     files = [path for split in SPLITS for path in shards[split].close()]
     ledger.check()
     files += [out / "dropped.jsonl", out / "quarantine.jsonl"]
@@ -177,7 +178,7 @@ def _read_index(parts: Path, count: int) -> _Index:
     columns: tuple[list[npt.NDArray[Any]], ...] = tuple([np.empty(0, np.uint64)] for _ in range(5))
     codes: dict[str, int] = {}
     for number in range(count):
-        table = pq.read_table(part_paths(parts, number)[0], columns=_KEYS).to_pydict()
+        table = pq.read_table(part_paths(parts, number)[0], columns=_KEYS, use_threads=False).to_pydict()
         of_part = (
             [int(stable_hash(name), 16) for name in table["image_id"]],
             [int(digits, 16) for digits in table["perceptual_hash"]],
