@@ -1,16 +1,18 @@
-"""Uncertainty of benchmark figures; questions about one image are not independent, so whole images are drawn.
+"""Uncertainty of benchmark figures: what belongs together is drawn together.
 
-Numpy only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997,
-ch. 3.8 and 5.3; exact McNemar test, McNemar 1947.
+Questions about one image, images of one patient are not independent, so whole clusters are resampled. Numpy
+only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997, ch. 3.8
+and 5.3; exact McNemar test, McNemar 1947.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 N_BOOTSTRAP = 5000
 
@@ -116,3 +118,89 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> McNemar:
     n = only_a + only_b
     tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
     return McNemar(only_a, only_b, min(1.0, 2 * tail / 2**n))
+
+
+Metric = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""Times that each image counts (B, I) -> the metric (B,); see `grounding.evaluate.resampling`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A metric of the set as it is, and of B resamples of its clusters (nan where it has no meaning)."""
+
+    estimate: float
+    samples: npt.NDArray[np.float64]
+    n: int
+    n_clusters: int
+
+    def interval(self, *, level: float = 0.95) -> Interval:
+        """The estimate with its percentile interval."""
+        valid = self.samples[~np.isnan(self.samples)]
+        low, high = (
+            np.quantile(valid, [(1 - level) / 2, (1 + level) / 2]) if valid.size else (math.nan, math.nan)
+        )
+        return Interval(self.estimate, float(low), float(high), self.n, self.n_clusters)
+
+    def minus(self, other: Resampled) -> Resampled:
+        """The paired difference: both must come from the same clusters, resampled with the same seed.
+
+        Raises:
+            ValueError: they differ in images, clusters or samples.
+        """
+        mine, theirs = ((r.n, r.n_clusters, r.samples.size) for r in (self, other))
+        if mine != theirs:
+            raise ValueError(
+                f"expected resamples of the same images, got (n, clusters, B) {mine} and {theirs}"
+            )
+        difference = self.samples - other.samples
+        return Resampled(self.estimate - other.estimate, difference, self.n, self.n_clusters)
+
+
+def resample(
+    metrics: Mapping[str, Metric],
+    clusters: Sequence[Hashable],
+    *,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    rows: int = 50,
+) -> dict[str, Resampled]:
+    """Draw whole clusters with replacement and recompute each metric from how often each image was drawn.
+
+    All metrics see the same draws, and so do those of another run with the same clusters and seed: their
+    difference is paired.
+
+    Args:
+        metrics: by name.
+        clusters: the cluster (patient, group) of each image.
+        n_bootstrap: resamples.
+        seed: of the resampling.
+        rows: resamples computed at once, which bounds memory.
+    """
+    index_of = {c: k for k, c in enumerate(dict.fromkeys(clusters))}
+    index = np.array([index_of[c] for c in clusters], dtype=np.int64)
+    n_clusters = len(index_of)
+    draws = np.random.default_rng(seed).multinomial(
+        n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap
+    )
+    weights = draws[:, index].astype(np.float64)
+    whole = np.ones((1, len(index)))
+    results = {}
+    for name, metric in metrics.items():
+        parts = [metric(weights[start : start + rows]) for start in range(0, n_bootstrap, rows)]
+        samples = np.concatenate([np.zeros(0), *parts])
+        results[name] = Resampled(float(metric(whole)[0]), samples, len(index), n_clusters)
+    return results
+
+
+def pool(parts: Sequence[Resampled]) -> Resampled:
+    """The mean over sets, each resampled on its own; a set in which the metric has no meaning is left out.
+
+    Raises:
+        ValueError: no part has an estimate.
+    """
+    kept = [part for part in parts if not math.isnan(part.estimate)]
+    if not kept:
+        raise ValueError("expected at least one set with an estimate to pool, got none")
+    samples = np.mean([part.samples for part in kept], axis=0)
+    estimate = float(np.mean([part.estimate for part in kept]))
+    return Resampled(estimate, samples, sum(part.n for part in kept), sum(part.n_clusters for part in kept))

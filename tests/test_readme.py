@@ -44,7 +44,8 @@ def source_of(words: list[str]) -> Path:
     if words[0] == "medglip":
         return ROOT / "medglip_agent" / "cli.py"
     if words[:2] == ["python", "-m"]:
-        return ROOT / (words[2].replace(".", "/") + ".py")
+        module = ROOT / words[2].replace(".", "/")
+        return module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
     return ROOT / words[1]
 
 
@@ -59,8 +60,8 @@ def test_commands_name_what_exists(page, words):
     source = source_of(words)
     assert source.is_file(), f"{page}: {source} is absent"
     code = source.read_text(encoding="utf-8")
-    if source.parent.name == "benchmarks":  # shares the flags of the evaluation command
-        code += (ROOT / "grounding" / "evaluate.py").read_text(encoding="utf-8")
+    if source.parent.name in ("benchmarks", "evaluate"):  # share the flags of the evaluation command
+        code += (ROOT / "grounding" / "evaluate" / "command.py").read_text(encoding="utf-8")
     if words[0] == "medglip":
         command = words[2] if words[1] == "data" else words[1]
         assert f'add_parser("{command}"' in code, f"{page}: medglip has no {command}"

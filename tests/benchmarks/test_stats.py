@@ -1,9 +1,11 @@
 """Intervals and tests against values worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
-from benchmarks.stats import clustered_interval, mcnemar, paired_interval
+from benchmarks.stats import Resampled, clustered_interval, mcnemar, paired_interval, pool, resample
 
 
 def test_equal_scores_give_a_point():
@@ -85,3 +87,55 @@ def test_interval_reads_well():
     assert str(clustered_interval([0.5, 0.5], ["a", "b"])) == ".500 [.500, .500]"
     assert str(paired_interval([0.0], [0.25], ["a"])) == "-.250 [-.250, -.250]"
     assert str(clustered_interval([1.0], ["a"])) == "1.000 [1.000, 1.000]"
+
+
+def weighted_mean(values):
+    """A metric: the mean of one value an image."""
+    return lambda weights: weights @ np.array(values) / weights.sum(axis=1)
+
+
+def test_resample_draws_whole_clusters():
+    # Two clusters of values 0 and 1: the mean of a resample is 0, .5 or 1, never in between.
+    found = resample({"m": weighted_mean([0.0, 0.0, 1.0, 1.0])}, ["a", "a", "b", "b"], n_bootstrap=200)["m"]
+    assert found.estimate == 0.5
+    assert set(found.samples.tolist()) == {0.0, 0.5, 1.0}
+    interval = found.interval()
+    assert (interval.low, interval.high, interval.n, interval.n_clusters) == (0, 1, 4, 2)
+
+
+def test_resample_agrees_with_the_interval_of_means():
+    values = np.random.default_rng(0).uniform(size=60).tolist()
+    clusters = [i // 3 for i in range(60)]
+    found = resample({"m": weighted_mean(values)}, clusters, n_bootstrap=500, seed=3)["m"].interval()
+    expected = clustered_interval(values, clusters, n_bootstrap=500, seed=3)
+    assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def test_differences_of_one_seed_are_paired():
+    values = np.random.default_rng(0).uniform(size=30)
+    ours, theirs = (
+        resample({"m": weighted_mean(v)}, range(30), n_bootstrap=50)["m"] for v in (values + 0.1, values)
+    )
+    difference = ours.minus(theirs).interval()
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((0.1, 0.1, 0.1))
+    with pytest.raises(ValueError, match="same images"):
+        ours.minus(resample({"m": weighted_mean([1.0])}, ["a"], n_bootstrap=50)["m"])
+
+
+def test_pool_is_the_mean_over_sets_that_have_a_figure():
+    one = Resampled(0.2, np.array([0.1, 0.3]), 4, 2)
+    two = Resampled(0.6, np.array([0.6, 0.6]), 3, 3)
+    nothing = Resampled(math.nan, np.array([math.nan, math.nan]), 5, 5)
+    found = pool([one, two, nothing])
+    assert (found.estimate, found.samples.tolist(), found.n) == (
+        pytest.approx(0.4),
+        pytest.approx([0.35, 0.45]),
+        7,
+    )
+    with pytest.raises(ValueError, match="at least one set"):
+        pool([nothing])
+
+
+def test_samples_without_meaning_are_left_out_of_the_interval():
+    interval = Resampled(0.5, np.array([math.nan, 0.4, 0.6]), 3, 3).interval(level=0.999)
+    assert (interval.low, interval.high) == pytest.approx((0.4, 0.6), abs=1e-3)

@@ -1,0 +1,198 @@
+"""Detectors behind one protocol (`grounding.evaluate.detections.Detector`): our grounder, and its peers.
+
+Owns the adapters and what each family of models calls its outputs. Knows no data set and no metric. A peer
+is any zero-shot detector of transformers: the Grounding DINO family, OWL-ViT, OWLv2, OmDet-Turbo. Its raw
+outputs are read by phrase index; the library's own post-processing names boxes by decoded tokens or keeps one
+phrase a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from benchmarks.checkpoints import grounder_folder
+from benchmarks.manifest import checkpoint_hash
+from grounding.boxes import clip_boxes, denormalize_boxes
+from grounding.calibration import Calibration
+from grounding.evaluate.calibrate import calibrated
+from grounding.evaluate.coco import MAX_DETECTIONS
+from grounding.evaluate.detections import Detections
+from grounding.prompts import build_prompt, collate_prompts, phrase_probabilities
+from grounding.types import MedicalImage, Regions
+
+if TYPE_CHECKING:
+    from grounding.predictor import Grounder
+
+Output = tuple[torch.Tensor, torch.Tensor]
+"""Phrase probabilities (Q, P), and boxes (Q, 4) cxcywh as fractions of the image (height, width)."""
+
+
+class GrounderDetector:
+    """Our grounder, its scores calibrated where a calibration is given."""
+
+    def __init__(
+        self, grounder: Grounder, name: str, fingerprint: str, calibration: Calibration | None = None
+    ) -> None:
+        """See :func:`open_grounder`."""
+        self._grounder, self._calibration = grounder, calibration
+        self.name, self.fingerprint = name, fingerprint
+
+    def threshold(self, phrase: str) -> float:
+        """The calibration's threshold of a phrase, else the checkpoint's own."""
+        if self._calibration is None:
+            return self._grounder.box_threshold
+        return self._calibration.threshold(phrase)
+
+    def detect(
+        self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
+    ) -> list[Detections]:
+        """Every box above the grounder's low floor, at most 100 an image."""
+        found = self._grounder.ground_batch(images, phrases_per_image, box_threshold=0.0)
+        answers = [Detections.by_best_box(regions) for regions in found]
+        if self._calibration is None:
+            return answers
+        return [calibrated(answer, self._calibration) for answer in answers]
+
+
+def open_grounder(
+    checkpoint: str, *, device: str = "auto", calibration: Calibration | None = None
+) -> GrounderDetector:
+    """Our grounder by name or folder."""
+    from grounding.predictor import Grounder
+
+    folder = grounder_folder(checkpoint)
+    fingerprint = f"{checkpoint_hash(folder)} {calibration}"
+    grounder = Grounder.from_pretrained(checkpoint, device=device)
+    return GrounderDetector(grounder, Path(checkpoint).name, fingerprint, calibration)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one kind of model needs to be asked, and how it answers.
+
+    Attributes:
+        image_processor: transformers' class that works without torchvision.
+        processor: the class that joins it with a tokenizer; None = the prompt is ours.
+        threshold: the library's default, from which on boxes are shown.
+        read: model, processor or image processor, tokenizer, image, phrases -> output.
+    """
+
+    image_processor: str
+    processor: str | None
+    threshold: float
+    read: Callable[[Any, Any, Any, MedicalImage, list[str]], Output]
+
+
+def _grounding_dino(
+    model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]
+) -> Output:
+    ids, mask, maps = collate_prompts([build_prompt(tokenizer, phrases)])
+    inputs = processor(images=image.pixels, return_tensors="pt").to(model.device)
+    output = model(**inputs, input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+    logits = output.logits[0, :, : ids.shape[1]].float().cpu()
+    return phrase_probabilities(logits, maps[0]), output.pred_boxes[0].float().cpu()
+
+
+def _owlvit(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]) -> Output:
+    inputs = processor(images=image.pixels, text=[phrases], return_tensors="pt").to(model.device)
+    output = model(**inputs)
+    probabilities = output.logits[0, :, : len(phrases)].float().sigmoid().cpu()
+    return probabilities, output.pred_boxes[0].float().cpu()
+
+
+def _owlv2(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]) -> Output:
+    """OWLv2 pads the picture to a square, right or bottom: its boxes are fractions of the longer side."""
+    probabilities, boxes = _owlvit(model, processor, tokenizer, image, phrases)
+    longest = max(image.size)
+    scale = torch.tensor([longest / image.width, longest / image.height] * 2)
+    return probabilities, boxes * scale
+
+
+def _omdet(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]) -> Output:
+    inputs = processor(images=image.pixels, text=[phrases], return_tensors="pt").to(model.device)
+    output = model(**inputs)
+    probabilities = output.decoder_class_logits[0, :, : len(phrases)].float().sigmoid().cpu()
+    return probabilities, output.decoder_coord_logits[0].float().cpu()
+
+
+_DINO = Family("GroundingDinoImageProcessorPil", None, 0.25, _grounding_dino)
+FAMILIES = {  # by the `model_type` in config.json
+    "grounding-dino": _DINO,
+    "mm-grounding-dino": _DINO,
+    "owlvit": Family("OwlViTImageProcessorPil", "OwlViTProcessor", 0.1, _owlvit),
+    "owlv2": Family("Owlv2ImageProcessorPil", "Owlv2Processor", 0.1, _owlv2),
+    "omdet-turbo": Family("DetrImageProcessorPil", "OmDetTurboProcessor", 0.3, _omdet),
+}
+
+
+class ZeroShotDetector:
+    """A zero-shot detector of transformers, asked image by image, all phrases of an image at once."""
+
+    def __init__(
+        self, model: Any, processor: Any, tokenizer: Any, family: Family, name: str, fingerprint: str
+    ) -> None:
+        """See :meth:`from_pretrained`."""
+        self._model, self._processor, self._tokenizer, self._family = model, processor, tokenizer, family
+        self.name, self.fingerprint = name, fingerprint
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, *, device: str = "auto") -> ZeroShotDetector:
+        """Load a folder in the hub's layout, or a hub id.
+
+        Raises:
+            ValueError: the model is of no known family.
+        """
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(name_or_path)
+        if config.model_type not in FAMILIES:
+            raise ValueError(
+                f"{name_or_path}: expected a model of type {sorted(FAMILIES)}, got {config.model_type!r}; "
+                "add its Family in benchmarks/detectors.py"
+            )
+        family = FAMILIES[config.model_type]
+        model = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(name_or_path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path)
+        processor = getattr(transformers, family.image_processor).from_pretrained(name_or_path)
+        if family.processor is not None:
+            processor = getattr(transformers, family.processor)(processor, tokenizer)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        path = Path(name_or_path)
+        fingerprint = str(checkpoint_hash(path) if path.is_dir() else name_or_path)
+        return cls(model.to(device).eval(), processor, tokenizer, family, path.name, fingerprint)
+
+    def threshold(self, phrase: str) -> float:
+        """The library's default, whatever the phrase."""
+        return self._family.threshold
+
+    @torch.inference_mode()
+    def detect(
+        self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
+    ) -> list[Detections]:
+        """The 100 best (box, phrase) pairs of each image."""
+        return [
+            Detections.by_best_box(self._regions(image, list(phrases)))
+            for image, phrases in zip(images, phrases_per_image, strict=True)
+        ]
+
+    def _regions(self, image: MedicalImage, phrases: list[str]) -> Regions:
+        if not phrases:
+            return Regions.empty(image.size)
+        read = self._family.read
+        probabilities, boxes = read(self._model, self._processor, self._tokenizer, image, phrases)
+        scores, order = probabilities.flatten().topk(min(MAX_DETECTIONS, probabilities.numel()))
+        pixels = denormalize_boxes(boxes[order // len(phrases)], image.size)
+        return Regions(
+            boxes=clip_boxes(pixels, image.size).numpy(),
+            scores=scores.numpy(),
+            phrase_index=(order % len(phrases)).numpy().astype(np.int64),
+            asked=tuple(phrases),
+            image_size=image.size,
+        )

@@ -1,0 +1,228 @@
+"""Whether a box's score is the probability that the box is right, and the fit that makes it so.
+
+Owns the detection calibration error, the data of reliability plots, and the fit of temperature and
+thresholds. A box is right where COCO's matching gives it a true box at IoU .5. Sources: detection ECE,
+Kuppers et al. 2020 (by confidence alone); equal-mass bins, Nixon et al. 2019; temperature scaling, Guo et
+al. 2017.
+
+Fit on a held-out grouped part of train, never on validation:
+
+    python -m grounding.evaluate.calibrate --data-dir DATA --checkpoint nano --out calibration.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from ..calibration import Calibration, logit
+from ..types import Regions
+from .dataset import BatchGrounder, find_sets
+from .detections import Detections
+from .matching import AT50, Matches, match
+from .resampling import Floats, Ints, divide
+from .targets import TargetSet, held_out, read_targets
+
+N_BINS = 15
+MIN_TRUE = 10
+"""True boxes of a phrase below which its own threshold would be noise: it then takes the default."""
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationError:
+    """Expected calibration error as a metric: mean over boxes of |mean score - share right| of their bin.
+
+    Attributes:
+        bins: (D,) bin of each box.
+        gap: (D,) score minus 1 if right.
+        image: (D,) index of the image of each box.
+    """
+
+    bins: Ints
+    gap: Floats
+    image: Ints
+
+    def __call__(self, weights: Floats) -> Floats:
+        """(B, I) -> (B,); nan where no box is drawn."""
+        n_bins, n_images = int(self.bins.max(initial=0)) + 1, weights.shape[1]
+        cell = self.bins * n_images + self.image
+        gaps = np.bincount(cell, weights=self.gap, minlength=n_bins * n_images).reshape(n_bins, n_images)
+        boxes = np.bincount(self.image, minlength=n_images).astype(np.float64)
+        return divide(np.abs(weights @ gaps.T).sum(axis=1), weights @ boxes)
+
+
+def calibration_error(matches: Matches, *, equal_mass: bool) -> CalibrationError:
+    """The calibration error of a set's boxes in 15 bins, of equal mass or of equal width."""
+    bins = bin_of(matches.scores, equal_mass=equal_mass)
+    return CalibrationError(bins, matches.scores - matches.hits[AT50], matches.image)
+
+
+def bin_of(scores: Floats, *, equal_mass: bool, n_bins: int = N_BINS) -> Ints:
+    """(D,) bin 0 .. n_bins - 1 of each score; equal scores always share a bin.
+
+    Args:
+        scores: in [0, 1].
+        equal_mass: about as many boxes a bin, instead of bins equally wide over [0, 1].
+        n_bins: bins.
+    """
+    if equal_mass:
+        place = np.searchsorted(np.sort(scores), scores, side="left")
+        return place * n_bins // max(len(scores), 1)
+    return np.minimum((scores * n_bins).astype(np.int64), n_bins - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """The bins of a reliability plot that hold boxes: (K,) mean score, share right, boxes."""
+
+    score: Floats
+    right: Floats
+    count: Ints
+
+
+def reliability(scores: Floats, right: npt.ArrayLike, *, equal_mass: bool) -> Reliability:
+    """Bin (D,) scores with whether each box is right."""
+    bins = bin_of(scores, equal_mass=equal_mass)
+    count = np.bincount(bins, minlength=N_BINS)
+    kept = count > 0
+    mean = [
+        np.bincount(bins, weights=np.asarray(values, dtype=np.float64), minlength=N_BINS)[kept] / count[kept]
+        for values in (scores, right)
+    ]
+    return Reliability(mean[0], mean[1], count[kept])
+
+
+def fit_calibration(
+    detections: Sequence[Sequence[Detections]],
+    targets: Sequence[TargetSet],
+    *,
+    with_bias: bool = False,
+) -> Calibration:
+    """Fit temperature and thresholds on detections with raw scores; every set counts alike.
+
+    The temperature minimises the negative log-likelihood of boxes being right. A phrase's threshold is the
+    calibrated score with the best F1 of its boxes at IoU .5; a phrase with fewer than 10 true boxes takes the
+    default, which is the best for all phrases together.
+
+    Args:
+        detections: for each set, the answers to its images, asked for its labels.
+        targets: the sets: held-out parts of train, split by group (see `held_out`).
+        with_bias: fit Platt's bias too.
+
+    Raises:
+        ValueError: no set has a box, or the detections do not answer the sets.
+    """
+    matched = [match(each, answers) for each, answers in zip(targets, detections, strict=True)]
+    scores = np.concatenate([np.zeros(0), *(m.scores for m in matched)])
+    if not len(scores):
+        raise ValueError("expected boxes to calibrate on, got none; keep every score (box_threshold=0)")
+    right = np.concatenate([m.hits[AT50] for m in matched]).astype(np.float64)
+    weight = np.concatenate([np.full(len(m.scores), 1 / max(len(m.scores), 1)) for m in matched])
+    scale = _fit_scale(scores, right, weight, with_bias)
+    by_phrase: dict[str, list[tuple[Matches, int]]] = {}
+    for each, m in zip(targets, matched, strict=True):
+        for index, label in enumerate(each.labels):
+            by_phrase.setdefault(label, []).append((m, index))
+    best = {
+        phrase: best_threshold(*_ranking(parts, scale))
+        for phrase, parts in by_phrase.items()
+        if sum(m.n_true[:, index].sum() for m, index in parts) >= MIN_TRUE
+    }
+    everything = [part for parts in by_phrase.values() for part in parts]
+    return replace(scale, thresholds=best, default_threshold=best_threshold(*_ranking(everything, scale)))
+
+
+def _fit_scale(scores: Floats, right: Floats, weight: Floats, with_bias: bool) -> Calibration:
+    """Minimise the weighted log-loss over the slope 1 / temperature (kept > 0 by its logarithm) and bias."""
+    raw = logit(np.clip(scores, 1e-6, 1 - 1e-6))
+    weight = weight / weight.sum()
+
+    def loss(parameters: Floats) -> float:
+        value = raw * np.exp(parameters[0]) + (parameters[1] if with_bias else 0.0)
+        return float(weight @ (np.logaddexp(0.0, value) - right * value))
+
+    bounds = [(-4.0, 4.0), (-10.0, 10.0)][: 1 + with_bias]
+    found = minimize(loss, np.zeros(1 + with_bias), method="L-BFGS-B", bounds=bounds).x
+    return Calibration(temperature=float(np.exp(-found[0])), bias=float(found[1]) if with_bias else 0.0)
+
+
+def _ranking(parts: Sequence[tuple[Matches, int]], scale: Calibration) -> tuple[Floats, Floats, float]:
+    """Calibrated scores and rightness of some labels' boxes, and how many true boxes they have."""
+    own = [m.label == index for m, index in parts]
+    scores = np.concatenate([m.scores[mine] for (m, _), mine in zip(parts, own, strict=True)])
+    right = np.concatenate([m.hits[AT50][mine] for (m, _), mine in zip(parts, own, strict=True)])
+    n_true = sum(float(m.n_true[:, index].sum()) for m, index in parts)
+    return scale.apply(scores).astype(np.float64), right.astype(np.float64), n_true
+
+
+def best_threshold(scores: Floats, right: Floats, n_true: float) -> float:
+    """The score from which on showing boxes gives the best F1; 1 where no box is right.
+
+    Placed halfway to the next lower score, so that it does not hang on the last digit of one box.
+
+    Args:
+        scores: (D,) in [0, 1].
+        right: (D,) 1 where the box takes a true box, else 0.
+        n_true: true boxes.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    f1 = 2 * np.cumsum(right[order]) / (np.arange(1, len(ranked) + 1) + n_true)
+    last = np.append(ranked[1:] < ranked[:-1], True) if len(ranked) else np.zeros(0, dtype=np.bool_)
+    if not len(ranked) or f1.max() == 0:
+        return 1.0
+    best = int(np.argmax(np.where(last, f1, -1.0)))  # equal scores are shown together
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2)
+
+
+def calibrated(answer: Detections, calibration: Calibration) -> Detections:
+    """An answer with calibrated scores and presence."""
+    regions = answer.regions
+    scores = calibration.apply(regions.scores)
+    found = Regions(regions.boxes, scores, regions.phrase_index, regions.asked, regions.image_size)
+    return Detections(found, calibration.apply(answer.presence))
+
+
+def answer_set(grounder: BatchGrounder, targets: TargetSet, batch_size: int = 8) -> list[Detections]:
+    """Ask every image of a set for all its labels, every box kept; presence is the best box's score."""
+    answers: list[Detections] = []
+    for start in range(0, len(targets.targets), batch_size):
+        images = [targets.open(target) for target in targets.targets[start : start + batch_size]]
+        found = grounder.ground_batch(images, [targets.labels] * len(images), box_threshold=0.0)
+        answers += [Detections.by_best_box(regions) for regions in found]
+    return answers
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fit on the held-out groups of every set's train split and write the file."""
+    parser = argparse.ArgumentParser(
+        description="Fit temperature and thresholds on a held-out part of train."
+    )
+    parser.add_argument("--data-dir", required=True, help="folder that holds grounding/<set>/train.json")
+    parser.add_argument("--sets", default="", help="comma-separated set names; default: every set found")
+    parser.add_argument("--checkpoint", default="nano", help="grounder: a shipped name or a folder")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--fraction", type=float, default=0.15, help="share of train's groups held out")
+    parser.add_argument("--with-bias", action="store_true", help="fit a bias beside the temperature")
+    parser.add_argument("--out", type=Path, required=True, help="calibration.json")
+    args = parser.parse_args(argv)
+    from ..predictor import Grounder
+
+    grounder = Grounder.from_pretrained(args.checkpoint, device=args.device)
+    folders = find_sets(args.data_dir, [name for name in args.sets.split(",") if name])
+    sets = [held_out(read_targets(folder, "train"), args.fraction) for folder in folders]
+    answers = [answer_set(grounder, each) for each in sets]
+    calibration = fit_calibration(answers, sets, with_bias=args.with_bias)
+    calibration.save(args.out)
+    print(f"temperature {calibration.temperature:.3f}, bias {calibration.bias:.3f}, written to {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Adapters of peers, with tiny random models written by the test: boxes and phrases come out by index."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import (
+    BertConfig,
+    BertTokenizerFast,
+    CLIPTextConfig,
+    CLIPTokenizer,
+    GroundingDinoConfig,
+    OmDetTurboConfig,
+    Owlv2Config,
+    SwinConfig,
+)
+
+from benchmarks.detectors import GrounderDetector, ZeroShotDetector
+from grounding.calibration import Calibration
+from grounding.types import MedicalImage, Regions
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+PHRASES = ["left lung", "heart", "liver"]
+
+
+def bert_tokenizer():
+    vocabulary = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
+    pieces = [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    return BertTokenizerFast(vocab=vocabulary | {piece: 2000 + k for k, piece in enumerate(pieces)})
+
+
+def clip_tokenizer():
+    pieces = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
+    return CLIPTokenizer(vocab={piece: k for k, piece in enumerate(pieces)}, merges=[], model_max_length=16)
+
+
+def swin(**changes):
+    return SwinConfig(
+        image_size=64, patch_size=4, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=4,
+        out_features=["stage2", "stage3", "stage4"], **changes,
+    )  # fmt: skip
+
+
+def grounding_dino():
+    parts = {}
+    for part in ("encoder", "decoder"):
+        parts |= {f"{part}_layers": 2, f"{part}_ffn_dim": 32, f"{part}_attention_heads": 2}
+        parts |= {f"{part}_n_points": 2}
+    config = GroundingDinoConfig(
+        backbone_config=swin(), d_model=32, num_queries=12, num_feature_levels=4, **parts,
+        text_config=BertConfig(
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        ),
+    )  # fmt: skip
+    processor = transformers.GroundingDinoImageProcessorPil(size={"height": 128, "width": 128}, do_pad=False)
+    return transformers.GroundingDinoForObjectDetection(config), processor, bert_tokenizer()
+
+
+def owlv2():
+    small = {
+        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    }  # fmt: skip
+    config = Owlv2Config(
+        text_config={**small, "vocab_size": 60, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
+        vision_config={**small, "image_size": 64, "patch_size": 16},
+        projection_dim=32,
+    )
+    processor = transformers.Owlv2ImageProcessorPil(size={"height": 64, "width": 64})
+    return transformers.Owlv2ForObjectDetection(config), processor, clip_tokenizer()
+
+
+def omdet():
+    text = CLIPTextConfig(
+        vocab_size=60, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, projection_dim=32, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    config = OmDetTurboConfig(
+        backbone_config=swin(), text_config=text, image_size=64, text_projection_in_dim=32,
+        text_projection_out_dim=32, task_encoder_hidden_dim=32, class_embed_dim=32, num_queries=12,
+        encoder_hidden_dim=32, vision_features_channels=[32, 32, 32], encoder_in_channels=[32, 64, 128],
+        encoder_attention_heads=2, encoder_dim_feedforward=32, decoder_hidden_dim=32, decoder_num_heads=2,
+        decoder_num_layers=1, decoder_dim_feedforward=32, decoder_num_points=2,
+    )  # fmt: skip
+    processor = transformers.DetrImageProcessorPil(size={"height": 64, "width": 64}, do_pad=False)
+    return transformers.OmDetTurboForObjectDetection(config), processor, clip_tokenizer()
+
+
+FAMILIES = {"grounding-dino": grounding_dino, "owlv2": owlv2, "omdet-turbo": omdet}
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request, tmp_path):
+    torch.manual_seed(0)
+    for part in FAMILIES[request.param]():
+        part.save_pretrained(tmp_path / request.param)
+    return tmp_path / request.param
+
+
+@pytest.fixture
+def image():
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    return MedicalImage(pixels)
+
+
+def test_a_saved_model_answers_by_phrase(folder, image):
+    detector = ZeroShotDetector.from_pretrained(str(folder), device="cpu")
+    assert detector.name == folder.name
+    assert len(detector.fingerprint) == 64
+    assert 0 < detector.threshold("heart") < 1
+    first, alone, none = detector.detect([image, image, image], [PHRASES, PHRASES[:1], []])
+    assert (first.regions.asked, alone.regions.asked) == (tuple(PHRASES), ("left lung",))
+    assert first.regions.image_size == (80, 120)
+    assert len(first.regions) == min(100, 3 * len(alone.regions))  # every query with every phrase
+    assert (np.diff(first.regions.scores) <= 0).all()
+    assert first.presence.max() == first.regions.scores.max()
+    assert len(none.regions) == 0
+
+
+def test_boxes_are_the_librarys_own(image):
+    """OWLv2 pads to a square, which is where a frame goes wrong first."""
+    torch.manual_seed(0)
+    model, image_processor, tokenizer = owlv2()
+    from benchmarks.detectors import FAMILIES as ADAPTERS
+
+    processor = transformers.Owlv2Processor(image_processor, tokenizer)
+    detector = ZeroShotDetector(model.eval(), processor, tokenizer, ADAPTERS["owlv2"], "tiny", "0")
+    ours = detector.detect([image], [PHRASES])[0].regions
+    inputs = processor(images=image.pixels, text=[PHRASES], return_tensors="pt")
+    with torch.inference_mode():
+        output = model(**inputs)
+    theirs = processor.post_process_grounded_object_detection(output, threshold=0.0, target_sizes=[(80, 120)])
+    best = int(theirs[0]["scores"].argmax())
+    expected = theirs[0]["boxes"][best].clamp(min=0).minimum(torch.tensor([120, 80, 120, 80]))
+    assert ours.boxes[0] == pytest.approx(expected.numpy(), abs=1e-3)
+    assert ours.scores[0] == pytest.approx(float(theirs[0]["scores"][best]), abs=1e-5)
+    assert ours.phrase_index[0] == int(theirs[0]["labels"][best])
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"grounding-dino.*got 'bert'"):
+        ZeroShotDetector.from_pretrained(str(tmp_path))
+
+
+class OneBox:
+    box_threshold = 0.3
+
+    def ground_batch(self, images, phrases_per_image, *, box_threshold=None):
+        assert box_threshold == 0.0
+        return [
+            Regions([[1, 2, 3, 4]], [0.2], [0], tuple(phrases), image.size)
+            for image, phrases in zip(images, phrases_per_image, strict=True)
+        ]
+
+
+def test_our_grounder_keeps_every_box_and_is_calibrated_where_asked(image):
+    plain = GrounderDetector(OneBox(), "nano", "0")
+    assert plain.threshold("heart") == 0.3
+    assert plain.detect([image], [["heart"]])[0].presence.tolist() == pytest.approx([0.2])
+    calibration = Calibration(temperature=2.0, thresholds={"heart": 0.4})
+    known = GrounderDetector(OneBox(), "nano", "0", calibration)
+    assert (known.threshold("heart"), known.threshold("liver")) == (0.4, 0.5)
+    found = known.detect([image], [["heart"]])[0]
+    assert found.regions.scores.tolist() == pytest.approx([1 / 3])  # odds 1/4, their root 1/2
+    assert found.presence.tolist() == pytest.approx([1 / 3])

@@ -1,0 +1,155 @@
+"""Calibration: error by hand, the fit undoes a known distortion, thresholds by hand, the file."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grounding.calibration import Calibration
+from grounding.evaluate.calibrate import (
+    CalibrationError,
+    best_threshold,
+    bin_of,
+    calibrated,
+    fit_calibration,
+    reliability,
+)
+from grounding.evaluate.detections import Detections
+from grounding.evaluate.targets import Target, TargetSet, held_out, read_targets
+from grounding.types import Regions
+
+
+def test_calibration_error_by_hand():
+    # Bin 0: scores .2, .4, one right -> |.6 - 1| = .4 in sum; bin 1: .9, right -> .1. Mean over 3 boxes.
+    scores, right = np.array([0.2, 0.4, 0.9]), np.array([1.0, 0.0, 1.0])
+    error = CalibrationError(np.array([0, 0, 1]), scores - right, np.array([0, 1, 1]))
+    assert error(np.ones((1, 2)))[0] == pytest.approx(0.5 / 3)
+    # Image 1 never drawn: the first box alone.
+    assert error(np.array([[1.0, 0.0]]))[0] == pytest.approx(0.8)
+
+
+def test_bins():
+    scores = np.array([0.0, 0.05, 0.5, 1.0])
+    assert bin_of(scores, equal_mass=False, n_bins=10).tolist() == [0, 0, 5, 9]
+    assert bin_of(scores, equal_mass=True, n_bins=2).tolist() == [0, 0, 1, 1]
+    assert len(set(bin_of(np.full(7, 0.3), equal_mass=True).tolist())) == 1
+
+
+def test_reliability_means_by_bin():
+    bins = reliability(np.array([0.01, 0.03, 0.99]), [1, 0, 1], equal_mass=False)
+    assert bins.score.tolist() == pytest.approx([0.02, 0.99])
+    assert (bins.right.tolist(), bins.count.tolist()) == ([0.5, 1.0], [2, 1])
+
+
+def test_best_threshold_by_hand():
+    # F1 of the first n boxes with 2 true: 2/3, 2/4 -> after the third 4/5, then 4/6.
+    scores, right = np.array([0.9, 0.8, 0.6, 0.2]), np.array([1.0, 0.0, 1.0, 0.0])
+    assert best_threshold(scores, right, 2) == pytest.approx(0.4)  # halfway from .6 to .2
+    assert best_threshold(scores, np.zeros(4), 2) == 1
+    assert best_threshold(np.zeros(0), np.zeros(0), 2) == 1
+    # Equal scores are shown together: the right box cannot be had without the false one.
+    assert best_threshold(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 1) == pytest.approx(0.25)
+
+
+def distorted_set(temperature, n=3000):
+    """One box an image; right with probability p, but the score says sigmoid(logit(p) * temperature)."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.02, 0.98, n)
+    score = 1 / (1 + np.exp(-np.log(p / (1 - p)) * temperature))
+    targets, answers = [], []
+    for i in range(n):
+        right = rng.uniform() < p[i]
+        box = (10, 10, 30, 30) if right else (60, 60, 80, 80)
+        targets.append(
+            Target(
+                i, f"{i}.png", (100, 100), np.array([[10.0, 10, 30, 30]]), np.array([0]), "CT", f"g{i % 50}"
+            )
+        )
+        answers.append(
+            Detections.by_best_box(
+                Regions(np.array([box]), np.array([score[i]]), np.array([0]), ("a",), (100, 100))
+            )
+        )
+    return TargetSet("toy", "nowhere", ("a",), ("organ",), tuple(targets), (1,)), answers
+
+
+def test_fit_undoes_a_known_temperature():
+    targets, answers = distorted_set(2.0)
+    found = fit_calibration([answers], [targets])
+    assert found.temperature == pytest.approx(2.0, rel=0.1)
+    assert found.bias == 0
+    assert found.thresholds["a"] == pytest.approx(found.default_threshold)
+    again = fit_calibration([[calibrated(a, found) for a in answers]], [targets])
+    assert again.temperature == pytest.approx(1.0, abs=1e-2)
+    assert fit_calibration([answers], [targets], with_bias=True).bias == pytest.approx(0.0, abs=0.2)
+
+
+def test_rare_phrases_take_the_default_and_nothing_found_is_refused():
+    targets, answers = distorted_set(1.0, n=6)
+    assert fit_calibration([answers], [targets]).thresholds == {}
+    nothing = [Detections.by_best_box(Regions.empty((100, 100), ("a",))) for _ in answers]
+    with pytest.raises(ValueError, match="expected boxes to calibrate on"):
+        fit_calibration([nothing], [targets])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=20),
+    st.floats(0.05, 20),
+    st.floats(-5, 5),
+)
+def test_scores_stay_scores_in_their_order(scores, temperature, bias):
+    found = Calibration(temperature=temperature, bias=bias).apply(np.sort(scores))
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (np.diff(found) >= 0).all()
+
+
+def test_identity_and_file(tmp_path):
+    assert Calibration().apply([0.25, 0.5]) == pytest.approx([0.25, 0.5])
+    calibration = Calibration(1.5, {"liver": 0.3}, 0.4, -0.1)
+    calibration.save(tmp_path / "c.json")
+    read = Calibration.load(tmp_path / "c.json")
+    assert read == calibration
+    assert (read.threshold("liver"), read.threshold("spleen")) == (0.3, 0.4)
+    (tmp_path / "c.json").write_text(json.dumps({"temprature": 2}))
+    with pytest.raises(ValueError, match="temperature"):
+        Calibration.load(tmp_path / "c.json")
+    with pytest.raises(ValueError, match="temperature > 0"):
+        Calibration(0.0)
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+        Calibration(thresholds={"liver": 2.0})
+
+
+def test_held_out_keeps_groups_whole():
+    targets, _ = distorted_set(1.0, n=500)
+    part = held_out(targets, 0.3)
+    groups = {t.group for t in part.targets}
+    assert 0 < len(groups) < 50
+    assert len(part.targets) == 10 * len(groups)  # every image of a chosen group
+    assert held_out(targets, 1.0).targets == targets.targets
+
+
+def test_targets_are_read_with_group_modality_and_granularity(tmp_path):
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    box = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "iscrowd": 0}
+    image = {"file_name": "a.png", "width": 50, "height": 40, "modality_code": "OP"}
+    coco = {
+        "images": [{"id": 7, "patient": "p", "group": "g"} | image, {"id": 8, "group": "g"} | image,
+                   {"id": 9} | image],
+        "categories": [{"id": 3, "name": "disc", "granularity": "organ"}],
+        "annotations": [box],
+    }  # fmt: skip
+    (folder / "val.json").write_text(json.dumps(coco))
+    targets = read_targets(folder)
+    assert targets.groups == ["p", "g", "image 9"]
+    assert targets.targets[0].boxes.tolist() == [[1, 2, 4, 6]]
+    assert (targets.granularity, targets.targets[0].modality) == (("organ",), "OP")
+    assert targets.to_coco()["annotations"][0]["bbox"] == [1, 2, 3, 4]
+    assert len(read_targets(folder, limit=1).targets) == 1
+    box["iscrowd"] = 1
+    (folder / "val.json").write_text(json.dumps(coco))
+    with pytest.raises(ValueError, match="iscrowd"):
+        read_targets(folder)
