@@ -90,3 +90,9 @@ def test_latency_of_the_readme():
     seconds = read("latency.json")["seconds"]
     parts = [f"{seconds[part]['median']:.2f} s" for part in ("image", "grounding", "generation", "total")]
     assert parts in [cells[:4] for cells in rows(README)]
+
+
+def test_table_of_the_data_engine():
+    from benchmarks.bench_data import table
+
+    assert table(read("data.json")) in (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
