@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+_HEIGHT = 900
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Open the page in a headless Chromium, ask, wait for the answer, save what is seen."""
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit("expected a Chromium on the PATH, found none; apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": args.width, "height": 900})
+        page = browser.new_page(viewport={"width": args.width, "height": _HEIGHT})
         page.goto(f"{args.url}/?__theme={'dark' if args.dark else 'light'}")
         page.wait_for_selector(".mg-picture img")
         page.fill("#mg-question textarea", args.question)
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         page.wait_for_selector("#mg-chat .bot small", timeout=120_000)
         page.wait_for_timeout(1000)  # boxes fade in
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=args.out)
+        top = page.locator(".mg-picture").bounding_box()["y"] - 8  # above it are examples of real patients
+        page.screenshot(path=args.out, clip={"x": 0, "y": top, "width": args.width, "height": _HEIGHT - top})
         browser.close()
 
 
