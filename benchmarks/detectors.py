@@ -78,13 +78,11 @@ class Family:
 
     Attributes:
         image_processor: transformers' class that works without torchvision.
-        processor: the class that joins it with a tokenizer; None = the prompt is ours.
         threshold: the library's default, from which on boxes are shown.
-        read: model, processor or image processor, tokenizer, image, phrases -> output.
+        read: model, image processor, tokenizer, image, phrases -> output.
     """
 
     image_processor: str
-    processor: str | None
     threshold: float
     read: Callable[[Any, Any, Any, MedicalImage, list[str]], Output]
 
@@ -100,10 +98,10 @@ def _grounding_dino(
 
 
 def _owlvit(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]) -> Output:
-    inputs = processor(images=image.pixels, text=[phrases], return_tensors="pt").to(model.device)
-    output = model(**inputs)
-    probabilities = output.logits[0, :, : len(phrases)].float().sigmoid().cpu()
-    return probabilities, output.pred_boxes[0].float().cpu()
+    pixels = processor(images=image.pixels, return_tensors="pt").to(model.device)
+    length = model.config.text_config.max_position_embeddings
+    output = model(**pixels, **_tokens(tokenizer, phrases, length).to(model.device))
+    return output.logits[0].float().sigmoid().cpu(), output.pred_boxes[0].float().cpu()
 
 
 def _owlv2(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]) -> Output:
@@ -115,19 +113,31 @@ def _owlv2(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phra
 
 
 def _omdet(model: Any, processor: Any, tokenizer: Any, image: MedicalImage, phrases: list[str]) -> Output:
-    inputs = processor(images=image.pixels, text=[phrases], return_tensors="pt").to(model.device)
-    output = model(**inputs)
+    """As the library's processor asks, which cannot be had without torchvision."""
+    length = model.config.text_config.max_position_embeddings
+    task = _tokens(tokenizer, [f"Detect {', '.join(phrases)}."], length)
+    classes = _tokens(tokenizer, phrases, length)
+    inputs = {f"tasks_{key}": value for key, value in task.items()}
+    inputs |= {f"classes_{key}": value for key, value in classes.items()}
+    inputs |= {"classes_structure": torch.tensor([len(phrases)])}
+    inputs |= {"pixel_values": processor(images=image.pixels, return_tensors="pt")["pixel_values"]}
+    output = model(**{key: value.to(model.device) for key, value in inputs.items()})
     probabilities = output.decoder_class_logits[0, :, : len(phrases)].float().sigmoid().cpu()
     return probabilities, output.decoder_coord_logits[0].float().cpu()
 
 
-_DINO = Family("GroundingDinoImageProcessorPil", None, 0.25, _grounding_dino)
+def _tokens(tokenizer: Any, texts: list[str], length: int) -> Any:
+    """CLIP's tokens of each text, padded and cut to `length`."""
+    return tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+
+
+_DINO = Family("GroundingDinoImageProcessorPil", 0.25, _grounding_dino)
 FAMILIES = {  # by the `model_type` in config.json
     "grounding-dino": _DINO,
     "mm-grounding-dino": _DINO,
-    "owlvit": Family("OwlViTImageProcessorPil", "OwlViTProcessor", 0.1, _owlvit),
-    "owlv2": Family("Owlv2ImageProcessorPil", "Owlv2Processor", 0.1, _owlv2),
-    "omdet-turbo": Family("DetrImageProcessorPil", "OmDetTurboProcessor", 0.3, _omdet),
+    "owlvit": Family("OwlViTImageProcessorPil", 0.1, _owlvit),
+    "owlv2": Family("Owlv2ImageProcessorPil", 0.1, _owlv2),
+    "omdet-turbo": Family("DetrImageProcessorPil", 0.3, _omdet),
 }
 
 
@@ -160,8 +170,6 @@ class ZeroShotDetector:
         model = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(name_or_path)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path)
         processor = getattr(transformers, family.image_processor).from_pretrained(name_or_path)
-        if family.processor is not None:
-            processor = getattr(transformers, family.processor)(processor, tokenizer)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         path = Path(name_or_path)

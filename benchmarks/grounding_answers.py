@@ -1,4 +1,4 @@
-"""What each detector answered on each set, kept in files so that figures can be computed again without running it.
+"""What each detector answered on each set, kept in files: figures can be had again without running it.
 
 Owns the cache and the reading of other people's COCO result files. Knows no model and no metric.
 """

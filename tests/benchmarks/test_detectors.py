@@ -15,6 +15,7 @@ from transformers import (
     SwinConfig,
 )
 
+from benchmarks.detectors import FAMILIES as ADAPTERS
 from benchmarks.detectors import GrounderDetector, ZeroShotDetector
 from grounding.calibration import Calibration
 from grounding.types import MedicalImage, Regions
@@ -30,8 +31,10 @@ def bert_tokenizer():
 
 
 def clip_tokenizer():
-    pieces = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
-    return CLIPTokenizer(vocab={piece: k for k, piece in enumerate(pieces)}, merges=[], model_max_length=16)
+    """Padding is 0, as in OWL-ViT's own vocabulary: its network takes a first token of 0 for no phrase."""
+    pieces = ["!", "<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
+    vocabulary = {piece: k for k, piece in enumerate(pieces)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token="!", model_max_length=16)
 
 
 def swin(**changes):
@@ -61,7 +64,7 @@ def owlv2():
         "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
     }  # fmt: skip
     config = Owlv2Config(
-        text_config={**small, "vocab_size": 60, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
+        text_config={**small, "vocab_size": 60, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
         vision_config={**small, "image_size": 64, "patch_size": 16},
         projection_dim=32,
     )
@@ -71,15 +74,15 @@ def owlv2():
 
 def omdet():
     text = CLIPTextConfig(
-        vocab_size=60, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=16, projection_dim=32, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        vocab_size=60, hidden_size=64, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, projection_dim=32, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     config = OmDetTurboConfig(
-        backbone_config=swin(), text_config=text, image_size=64, text_projection_in_dim=32,
-        text_projection_out_dim=32, task_encoder_hidden_dim=32, class_embed_dim=32, num_queries=12,
+        backbone_config=swin(), apply_layernorm_after_vision_backbone=False, text_config=text, image_size=64,
+        text_projection_in_dim=64, text_projection_out_dim=64, class_embed_dim=64, task_encoder_hidden_dim=32,
         encoder_hidden_dim=32, vision_features_channels=[32, 32, 32], encoder_in_channels=[32, 64, 128],
         encoder_attention_heads=2, encoder_dim_feedforward=32, decoder_hidden_dim=32, decoder_num_heads=2,
-        decoder_num_layers=1, decoder_dim_feedforward=32, decoder_num_points=2,
+        decoder_num_layers=1, decoder_dim_feedforward=32, decoder_num_points=2, num_queries=12,
     )  # fmt: skip
     processor = transformers.DetrImageProcessorPil(size={"height": 64, "width": 64}, do_pad=False)
     return transformers.OmDetTurboForObjectDetection(config), processor, clip_tokenizer()
@@ -120,10 +123,11 @@ def test_boxes_are_the_librarys_own(image):
     """OWLv2 pads to a square, which is where a frame goes wrong first."""
     torch.manual_seed(0)
     model, image_processor, tokenizer = owlv2()
-    from benchmarks.detectors import FAMILIES as ADAPTERS
-
+    with torch.no_grad():  # far from the start, where all phrases look alike
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
     processor = transformers.Owlv2Processor(image_processor, tokenizer)
-    detector = ZeroShotDetector(model.eval(), processor, tokenizer, ADAPTERS["owlv2"], "tiny", "0")
+    detector = ZeroShotDetector(model.eval(), image_processor, tokenizer, ADAPTERS["owlv2"], "tiny", "0")
     ours = detector.detect([image], [PHRASES])[0].regions
     inputs = processor(images=image.pixels, text=[PHRASES], return_tensors="pt")
     with torch.inference_mode():
