@@ -1,0 +1,91 @@
+"""What makes a score a probability: a temperature, and a threshold for each phrase.
+
+Owns the file that says so and its use on scores. How it is fitted is `evaluate.calibrate`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+_EDGE = 1e-6  # keeps the logit of scores 0 and 1 finite
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibrated score = sigmoid(logit(score) / temperature + bias); what is shown is decided by phrase.
+
+    The map keeps the order of scores, so it leaves AP as it is. Temperature scaling: Guo et al. 2017; with a
+    bias it is Platt's scaling (1999).
+
+    Attributes:
+        temperature: > 0; above 1 draws scores towards 1/2.
+        thresholds: phrase -> calibrated score from which on its boxes are shown.
+        default_threshold: the same for every other phrase.
+        bias: added to the logit.
+
+    Raises:
+        ValueError: a temperature that is not > 0, or a threshold outside [0, 1].
+    """
+
+    temperature: float = 1.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    default_threshold: float = 0.5
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not (self.temperature > 0 and math.isfinite(self.temperature) and math.isfinite(self.bias)):
+            raise ValueError(
+                f"expected a finite temperature > 0 and a finite bias, got {self.temperature} and {self.bias}"
+            )
+        wrong = {
+            phrase: value
+            for phrase, value in {**self.thresholds, "default": self.default_threshold}.items()
+            if not 0 <= value <= 1
+        }
+        if wrong:
+            raise ValueError(f"thresholds must lie in [0, 1], got {wrong}")
+
+    def apply(self, scores: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Calibrated float32 scores of raw ones, both in [0, 1], any shape."""
+        clipped = np.clip(np.asarray(scores, dtype=np.float64), _EDGE, 1 - _EDGE)
+        return sigmoid(logit(clipped) / self.temperature + self.bias).astype(np.float32)
+
+    def threshold(self, phrase: str) -> float:
+        """The calibrated score from which on boxes of a phrase are shown."""
+        return self.thresholds.get(phrase, self.default_threshold)
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON."""
+        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: an unknown field, or a number out of range.
+        """
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        known = {each.name for each in fields(cls)}
+        if not isinstance(data, dict) or not data.keys() <= known:
+            raise ValueError(f"{path}: expected an object with the fields {sorted(known)}, got {data!r:.200}")
+        return cls(**data)
+
+
+def logit(probability: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """log(p / (1 - p)) of probabilities strictly between 0 and 1."""
+    return np.log(probability) - np.log1p(-probability)
+
+
+def sigmoid(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """1 / (1 + exp(-x)), for any finite x without overflow."""
+    small = np.exp(-np.abs(value))
+    return np.where(value >= 0, 1.0, small) / (1.0 + small)
