@@ -39,7 +39,8 @@ SMALLEST: Final = 64
 """Below this side, in pixels, lesions vanish."""
 
 _GREY: Final = frozenset({"CR", "CT", "MR", "US"})
-_ORIENTATION: Final[dict[str, tuple[str, str]]] = {"CR": ("L", "F"), "CT": ("L", "P"), "MR": ("L", "P")}
+ORIENTATION: Final[dict[str, tuple[str, str]]] = {"CR": ("L", "F"), "CT": ("L", "P"), "MR": ("L", "P")}
+"""Patient directions of (rows, columns) where a phantom has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,6 @@ def make_phantom(modality: str, seed: int = 0, size: int = SIZE) -> Phantom:
     MODALITIES[modality](scene)
     pixels = (np.clip(scene.pixels, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
     pixels = np.broadcast_to(pixels, (size, size, 3))
-    image = MedicalImage(pixels, modality=modality, orientation=_ORIENTATION.get(modality))
+    image = MedicalImage(pixels, modality=modality, orientation=ORIENTATION.get(modality))
     regions = scene.regions(tuple(PHANTOM_LABELS[modality]))
     return Phantom(image, regions, ask_about(modality, regions, scene.rng), write_report(modality, regions))

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ...boxes import xyxy_to_xywh
 from ..coco import CocoSet, read_coco
-from . import MODALITIES, Phantom, make_phantom
+from . import MODALITIES, ORIENTATION, Phantom, make_phantom
 from .canvas import SIZE, Mask
 from .labels import PHANTOM_LABELS
 
@@ -71,7 +71,8 @@ def write_phantom_set(
         name = f"{number:05d}.png"
         Image.fromarray(phantom.image.pixels).save(folder / "images" / name, compress_level=3)
         record = {"id": number, "file_name": name, "height": size, "width": size}
-        images.append(record | {"modality_code": modality})
+        known = {"orientation": ORIENTATION[modality]} if modality in ORIENTATION else {}
+        images.append(record | {"modality_code": modality} | known)
         annotations += _annotations(phantom, number, labels, len(annotations))
     categories = [
         {"id": index, "name": name, "granularity": PHANTOM_LABELS[modality][name].granularity}

@@ -31,15 +31,15 @@ _SPLIT_WORDS: Final = {
 _FAULT: Final = "fault"
 
 
-def read_bytes(path: Path) -> bytes:
-    """A whole index file.
+def read_bytes(path: Path, limit: int = MAX_INDEX_BYTES) -> bytes:
+    """A whole file of at most `limit` bytes.
 
     Raises:
         UnitError: it is missing, empty or too large.
     """
     try:
-        if path.stat().st_size > MAX_INDEX_BYTES:
-            raise UnitError(f"{path}: is larger than {MAX_INDEX_BYTES} bytes; split it")
+        if path.stat().st_size > limit:
+            raise UnitError(f"{path}: has more than the {limit} bytes that are read; split it")
         data = path.read_bytes()
     except OSError as error:
         raise UnitError(f"{path}: cannot be read ({error.strerror}); is the data set complete?") from error

@@ -27,9 +27,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from ...images import MAX_BYTES
 from ..records import DatasetInfo, SourceImage, SourceRegion, Unit, UnitError, read_picture
+from .annotations import read_bytes
 from .json_stream import array_items, object_items
-from .mask_files import CASE_AND_SLICE, case_and_slice, code_of_word, file_below, file_bytes
+from .mask_files import CASE_AND_SLICE, case_and_slice, code_of_word, file_below
 
 INFO: Final = DatasetInfo(
     name="imed_361m",
@@ -134,7 +136,7 @@ def _read_masks(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_
 
 def _load(path: Path) -> Any:
     """A scipy sparse matrix whose indices lie inside of it: scipy itself would write where they point."""
-    data = file_bytes(path)
+    data = read_bytes(path, MAX_BYTES)
     try:
         matrix = sparse.load_npz(BytesIO(data))
         if matrix.format not in ("csr", "csc", "coo"):

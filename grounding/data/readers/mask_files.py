@@ -18,7 +18,7 @@ from PIL import Image
 from ...images import MAX_BYTES
 from ...types import MODALITIES
 from ..records import UnitError
-from .annotations import inside
+from .annotations import inside, read_bytes
 
 Mask = npt.NDArray[np.bool_]
 
@@ -92,23 +92,6 @@ def file_below(root: Path, name: str) -> Path:
     return inside(Path(os.path.abspath(root)), name)
 
 
-def file_bytes(path: Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        UnitError: it is missing, empty or too large.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UnitError(f"{path}: has more than the {MAX_BYTES} bytes that are read; export a part of it")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnitError(f"{path}: cannot be read ({error.strerror}); is the data set complete?") from error
-    if not data:
-        raise UnitError(f"{path}: is empty; copy it again")
-    return data
-
-
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """(H, W) bool of a mask picture: everything but 0 is inside, transparency aside.
 
@@ -119,7 +102,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     Raises:
         UnitError: the file is missing, empty, no readable picture, or of another size.
     """
-    data = file_bytes(path)
+    data = read_bytes(path, MAX_BYTES)
     try:
         with Image.open(BytesIO(data)) as picture:
             found = (picture.height, picture.width)

@@ -19,12 +19,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...images import Frame, ImageError
+from ...images import MAX_BYTES, Frame, ImageError
 from ...nifti import NiftiVolume, is_nifti, read_volume
 from ...types import Window
 from ...windowing import apply_window, ct_window, percentile_window
 from ..records import DatasetInfo, SourceImage, SourceRegion, Unit, UnitError, encode_png
-from .mask_files import file_below, file_bytes
+from .annotations import read_bytes
+from .mask_files import file_below
 from .volume_layouts import (
     ANY,
     BRATS,
@@ -98,7 +99,7 @@ class VolumeReader:
 
     def _open(self, name: str, modality: str | None) -> NiftiVolume:
         path = file_below(self.root, name)
-        data = file_bytes(path)
+        data = read_bytes(path, MAX_BYTES)
         if not is_nifti(data):
             raise UnitError(f"{path}: is no NIfTI volume whatever its name says, or damaged; copy it again")
         with _told():

@@ -7,9 +7,14 @@ import pytest
 from pycocotools.mask import decode
 
 from grounding.data.coco import read_coco
+from grounding.data.engine.builder import build
+from grounding.data.engine.config import BuildConfig, SourceConfig
+from grounding.data.inspect.check import check
 from grounding.data.phantoms import MODALITIES, make_phantom
 from grounding.data.phantoms.labels import PHANTOM_LABELS
 from grounding.data.phantoms.sets import main, phantom_sets, write_phantom_set
+from grounding.data.readers.coco_json import CocoJson
+from grounding.data.records import DatasetInfo
 
 
 def test_boxes_labels_and_masks_survive(tmp_path):
@@ -65,3 +70,28 @@ def test_command_line(tmp_path, capsys):
 def test_unknown_modality_writes_nothing(tmp_path):
     with pytest.raises(ValueError, match="expected one of CR"):
         write_phantom_set(tmp_path, "PT", 1)
+
+
+@pytest.mark.parametrize(("modality", "orientation"), [("CT", ("L", "P")), ("OP", None)])
+def test_the_orientation_is_read_back(tmp_path, modality, orientation):
+    write_phantom_set(tmp_path / "set", modality, 1)
+    reader = CocoJson(tmp_path / "set", DatasetInfo("set"))
+    (image,) = (image for unit in reader.units() for image in reader.read(unit))
+    assert image.orientation == orientation
+
+
+def test_mirrored_phantoms_are_found_by_the_check(tmp_path):
+    """The orientation is no ornament: turned round, the check names the sides."""
+    faults = []
+    for number, direction in enumerate("LR"):
+        write_phantom_set(tmp_path / str(number), "CT", 1)
+        path = tmp_path / str(number) / "train.json"
+        content = json.loads(path.read_text())
+        content["images"][0]["orientation"] = [direction, "P"]
+        path.write_text(json.dumps(content))
+        source = SourceConfig("coco", tmp_path / str(number), name="ct")
+        build(BuildConfig((source,)), tmp_path / f"built{number}", progress=False)
+        report = check(tmp_path / f"built{number}")
+        assert report.oriented == 1
+        faults.append([fault.what for fault in report.faults if "lies on the right of" in fault.what])
+    assert not faults[0] and faults[1]

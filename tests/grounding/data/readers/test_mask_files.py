@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grounding.data.readers.mask_files import case_and_slice, code_of_word, file_below, file_bytes, read_mask
+from grounding.data.readers.annotations import read_bytes
+from grounding.data.readers.mask_files import case_and_slice, code_of_word, file_below, read_mask
 from grounding.data.records import UnitError
 
 INSIDE = np.array([[0, 1, 0], [1, 1, 0]], dtype=bool)
@@ -78,7 +79,7 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, monkeypatch, name):
 def test_names_below_the_root_and_very_long_ones(tmp_path):
     assert file_below(tmp_path, "./masks/a.png") == tmp_path / "masks" / "a.png"
     with pytest.raises(UnitError, match="cannot be read"):
-        file_bytes(file_below(tmp_path, "a" * 5000))
+        read_bytes(file_below(tmp_path, "a" * 5000))
 
 
 @pytest.mark.parametrize(
