@@ -24,6 +24,9 @@ PAD_ID, CLS_ID, SEP_ID, FULL_STOP_ID, QUESTION_ID = 0, 101, 102, 1012, 1029
 DELIMITERS = frozenset((PAD_ID, CLS_ID, SEP_ID, FULL_STOP_ID, QUESTION_ID))
 MAX_TOKENS = 256
 
+Tokens = tuple[int, ...]
+"""The token ids of one phrase, without the full stop that ends it."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -49,24 +52,29 @@ def load_tokenizer(folder: Path | None = None) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def build_prompt(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> Prompt:
-    """Tokenise phrases into one prompt.
-
-    Args:
-        tokenizer: A BERT tokenizer.
-        phrases: What to look for. What would end a phrase (".", "?", "[SEP]") is read as a space.
+def phrase_tokens(tokenizer: PreTrainedTokenizerBase, phrase: str) -> Tokens:
+    """The token ids of one phrase; what would end it (".", "?", "[SEP]") is read as a space.
 
     Raises:
-        ValueError: If a phrase has no letters or digits, or the prompt exceeds 256 tokens.
+        ValueError: If the phrase has no letters or digits.
+    """
+    read = tokenizer(phrase, add_special_tokens=False)["input_ids"]
+    tokens = tuple(token for token in read if token not in DELIMITERS)
+    if not re.search(r"\w", phrase) or not tokens:
+        raise ValueError(
+            f"expected a phrase with letters, got {phrase!r}; name what to look for, as in 'left lung'"
+        )
+    return tokens
+
+
+def join_tokens(phrases: Sequence[Tokens]) -> Prompt:
+    """One prompt of phrases given as token ids.
+
+    Raises:
+        ValueError: If the prompt exceeds 256 tokens.
     """
     ids, spans = [CLS_ID], []
-    for phrase in phrases:
-        read = tokenizer(phrase, add_special_tokens=False)["input_ids"]
-        tokens = [token for token in read if token not in DELIMITERS]
-        if not re.search(r"\w", phrase) or not tokens:
-            raise ValueError(
-                f"expected a phrase with letters, got {phrase!r}; name what to look for, as in 'left lung'"
-            )
+    for tokens in phrases:
         spans.append((len(ids), len(ids) + len(tokens)))
         ids += [*tokens, FULL_STOP_ID]
     ids.append(SEP_ID)
@@ -75,6 +83,19 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> 
             f"{len(phrases)} phrases make {len(ids)} tokens, the limit is {MAX_TOKENS}; ask for fewer"
         )
     return Prompt(tuple(ids), tuple(spans))
+
+
+def build_prompt(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> Prompt:
+    """Tokenise phrases into one prompt, in the order given (:func:`grounding.packing.pack` makes several).
+
+    Args:
+        tokenizer: A BERT tokenizer.
+        phrases: What to look for.
+
+    Raises:
+        ValueError: If a phrase has no letters or digits, or the prompt exceeds 256 tokens.
+    """
+    return join_tokens([phrase_tokens(tokenizer, phrase) for phrase in phrases])
 
 
 def positive_map(prompt: Prompt, length: int) -> Tensor:
