@@ -6,17 +6,94 @@ checkpoint that does not fit is refused with its keys.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import MMGroundingDinoConfig
 
+from .calibration import Calibration
 from .modeling import ADDED_PARAMETERS, MedGLIPConfig, MedGLIPForGrounding, load_text_encoder
+from .preprocess import AspectInput, InputMaker, SquareInput
+from .prompts import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PACKAGED = Path(__file__).parent / "checkpoints"
 TEXT_ENCODER = "model.text_backbone."
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+HUB_FILES = ("*.json", "*.txt", "*.safetensors")  # no code, no pickles
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a checkpoint decides: the network, and how pictures, phrases and scores are read.
+
+    ``calibration`` is None where there is no ``calibration.json`` beside it.
+    """
+
+    model: MedGLIPForGrounding
+    make_input: InputMaker
+    tokenizer: PreTrainedTokenizerBase
+    calibration: Calibration | None
+
+
+def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """Read a packaged checkpoint by name, a folder (ours or a published one), or a published one of the hub.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it does not fit (see :func:`load_checkpoint`, :func:`load_published`).
+    """
+    packaged = PACKAGED / str(name_or_path)
+    folder = packaged if packaged.is_dir() else Path(name_or_path)
+    if not folder.is_dir() and str(name_or_path).count("/") == 1:
+        folder = _download(str(name_or_path))
+    if not is_published(folder):
+        model = load_checkpoint(folder)
+        make_input: InputMaker = SquareInput(model.config.image_size)
+        return Checkpoint(model, make_input, load_tokenizer(), _calibration(folder))
+    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return Checkpoint(
+        load_published(folder),
+        AspectInput.read(folder),
+        load_tokenizer(folder if own else None),
+        _calibration(folder),
+    )
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint in the library's layout rather than one of ours."""
+    if not (folder / "config.json").is_file():
+        return False
+    values, _ = MMGroundingDinoConfig.get_config_dict(folder)
+    return values.get("model_type") != MedGLIPConfig.model_type
+
+
+def _calibration(folder: Path) -> Calibration | None:
+    path = folder / "calibration.json"
+    return Calibration.load(path) if path.is_file() else None
+
+
+def _download(name: str) -> Path:
+    """The folder of a hub checkpoint, fetched once into the hub's cache.
+
+    Raises:
+        FileNotFoundError: If it is no folder here, and the hub does not have it or cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except (OSError, ValueError) as error:  # the hub's errors are OSErrors, a malformed name a ValueError
+        raise FileNotFoundError(
+            f"expected a packaged checkpoint, a folder with config.json and model.safetensors or a hub id, "
+            f"got {name!r}, which is none that can be reached: {error}"
+        ) from error
 
 
 def save_checkpoint(config: MedGLIPConfig, state: dict[str, Tensor], folder: Path) -> None:
@@ -93,7 +170,12 @@ def load_published(folder: Path, *, library_kernels: bool = False) -> MedGLIPFor
     config = MedGLIPConfig.from_dict({**values, "model_type": MedGLIPConfig.model_type})
     config.disable_custom_kernels = library_kernels
     model, report = MedGLIPForGrounding.from_pretrained(
-        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+        folder,
+        config=config,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        use_safetensors=True,
+        dtype=torch.float32,
     )
     faults = {
         "missing": set(report["missing_keys"]) - set(ADDED_PARAMETERS),

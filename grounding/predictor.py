@@ -1,33 +1,52 @@
 """Grounder: an image and phrases in, regions in pixels of the original image out.
 
-Encode an image once with :meth:`Grounder.set_image`, then ask as often as you like: the backbone runs once.
-This is one of the two borders at which boxes change their frame (network input to original image).
+Encode an image once with :meth:`Grounder.set_image`, then ask as often as you like: the backbone runs once,
+and a prompt's text is encoded once. This is one of the two borders at which boxes change their frame (network
+input to original image).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .batching import join_images, join_texts, one_image
 from .boxes import clip_boxes, denormalize_boxes
-from .checkpoint import PACKAGED, load_checkpoint
-from .modeling import ImageFeatures, MedGLIPForGrounding
+from .checkpoint import Checkpoint, open_checkpoint
+from .modeling import GroundingOutput, ImageFeatures, TextFeatures
+from .nms import nms_indices
 from .ontology import Ontology
-from .preprocess import preprocess
-from .prompts import MAX_TOKENS, Prompt, build_prompt, collate_prompts, load_tokenizer, phrase_probabilities
+from .packing import Packing, pack
+from .preprocess import pad_together
+from .prompts import Prompt, phrase_probabilities, positive_map
 from .types import MedicalImage, Regions
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 MAX_REGIONS = 100  # regions kept an image, best first: COCO's own limit
-MAX_BATCH = 8  # images of one forward pass, which bounds memory
+MAX_BATCH = 8  # images, or passes, of one forward, which bounds memory
 SCORE_FLOOR = 0.01  # below this a score carries no information and is never returned
+TEXT_CACHE = 64  # prompts whose text features are kept, about 0.2 MB each
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one image for the C columns of one or more prompts; scores are calibrated.
+
+    Attributes:
+        scores: float32 (C, Q).
+        boxes: float32 (C, Q, 4) cxcywh in [0, 1] of the image.
+        presence: float32 (C,) that the phrase is to be seen at all.
+    """
+
+    scores: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32]
 
 
 class Grounder:
@@ -35,50 +54,62 @@ class Grounder:
 
     Attributes:
         name: Name or path the model was loaded from.
-        box_threshold: Score below which regions are dropped when a call does not say otherwise.
+        box_threshold: Score below which regions are dropped when neither the call nor a calibration says
+            otherwise.
+        calibration: What makes scores probabilities, and a threshold for each phrase; None = raw scores and
+            ``box_threshold`` for all. Set it to None before an image is encoded to get raw scores.
         labels: Phrases the model was trained on; empty = not stated. Any other may be asked for all the same.
         ontology: The label tree as the model knows it (see :meth:`Ontology.known_to`).
+        phrases_per_pass: Most phrases that share a forward pass; None = as many as fit its 256 tokens. Fewer
+            are more passes: slower, and phrases that share a pass influence each other.
     """
 
-    def __init__(
-        self, model: MedGLIPForGrounding, name: str, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> None:
         """See :meth:`from_pretrained`."""
-        self.model = model.to(device, memory_format=torch.channels_last).eval()
+        self.model = checkpoint.model.to(device, memory_format=torch.channels_last).eval()
         self.name, self.device, self.dtype = name, device, dtype
-        self.box_threshold: float = model.config.box_threshold
-        self.labels: tuple[str, ...] = tuple(model.config.labels)
-        self.ontology = Ontology.load().known_to(self.labels, model.config.label_modalities)
-        self._tokenizer = load_tokenizer()
+        self.calibration = checkpoint.calibration
+        config = self.model.config
+        self.box_threshold: float = config.box_threshold
+        self.labels: tuple[str, ...] = tuple(config.labels)
+        self.ontology = Ontology.load().known_to(self.labels, config.label_modalities)
+        self.phrases_per_pass: int | None = None
+        self._make_input, self._tokenizer = checkpoint.make_input, checkpoint.tokenizer
+        self._text = lru_cache(maxsize=TEXT_CACHE)(self._encode_text)
 
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path = "nano", *, device: str = "auto", dtype: str = "auto"
     ) -> Grounder:
-        """Load a packaged model by name ("nano") or a checkpoint folder.
+        """Load a packaged model by name ("nano"), a checkpoint folder, or a published model.
 
         Args:
-            name_or_path: A packaged checkpoint or a folder written by ``grounding.train``.
+            name_or_path: A packaged checkpoint, a folder written by ``grounding.train``, or the folder or hub
+                id of a published MM-Grounding-DINO or LLMDet checkpoint, which keeps its own preprocessing.
             device: "cpu", "cuda" or "auto" (CUDA where there is one).
             dtype: "float32", "bfloat16" or "auto" (bfloat16 where the device computes in it, else float32).
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
+            ValueError: If it does not fit, or a setting is unknown.
         """
-        packaged = PACKAGED / str(name_or_path)
-        folder = packaged if packaged.is_dir() else Path(name_or_path)
         chosen = (
             torch.device("cuda" if torch.cuda.is_available() else "cpu")
             if device == "auto"
             else torch.device(device)
         )
-        return cls(load_checkpoint(folder), str(name_or_path), chosen, _choose_dtype(dtype, chosen))
+        return cls(open_checkpoint(name_or_path), str(name_or_path), chosen, _choose_dtype(dtype, chosen))
 
     def ground(
-        self, image: MedicalImage, phrases: Sequence[str], *, box_threshold: float | None = None
+        self,
+        image: MedicalImage,
+        phrases: Sequence[str],
+        *,
+        box_threshold: float | None = None,
+        nms_iou: float | None = None,
     ) -> Regions:
         """Regions of ``image`` for ``phrases``; see :meth:`GroundedImage.ground`."""
-        return self.set_image(image).ground(phrases, box_threshold=box_threshold)
+        return self.set_image(image).ground(phrases, box_threshold=box_threshold, nms_iou=nms_iou)
 
     def set_image(self, image: MedicalImage) -> GroundedImage:
         """Encode an image once, to be asked many times."""
@@ -90,11 +121,12 @@ class Grounder:
         phrases_per_image: Sequence[Sequence[str]],
         *,
         box_threshold: float | None = None,
+        nms_iou: float | None = None,
     ) -> list[Regions]:
         """Regions of several images, each for its own phrases; images share forward passes of at most 8.
 
         Raises:
-            ValueError: If the two sequences differ in length.
+            ValueError: If the two sequences differ in length, or as :meth:`GroundedImage.ground`.
         """
         if len(images) != len(phrases_per_image):
             raise ValueError(
@@ -103,66 +135,90 @@ class Grounder:
         results: list[Regions] = []
         for start in range(0, len(images), MAX_BATCH):
             part = slice(start, start + MAX_BATCH)
-            results += self._ground_together(images[part], phrases_per_image[part], box_threshold)
+            encoded = self._encode(images[part])
+            packings = [self._pack(phrases) for phrases in phrases_per_image[part]]
+            pairs = [(i, prompt) for i, packing in enumerate(packings) for prompt in packing.prompts]
+            predictions = self._predict([(encoded[i], prompt) for i, prompt in pairs])
+            for index, (image, packing) in enumerate(zip(encoded, packings, strict=True)):
+                own = [p for (i, _), p in zip(pairs, predictions, strict=True) if i == index]
+                results.append(self._regions(image.image, packing, _concatenate(own), box_threshold, nms_iou))
         return results
 
-    def _ground_together(
-        self,
-        images: Sequence[MedicalImage],
-        phrases_per_image: Sequence[Sequence[str]],
-        threshold: float | None,
-    ) -> list[Regions]:
-        """One forward for the images whose phrases fit one prompt; the others are asked one by one."""
-        encoded = self._encode(images)
-        packs = [_pack(self._tokenizer, phrases) for phrases in phrases_per_image]
-        shared = [index for index, prompts in enumerate(packs) if len(prompts) == 1]
-        answers = dict(
-            zip(
-                shared,
-                self._predict([encoded[i] for i in shared], [packs[i][0] for i in shared]),
-                strict=True,
-            )
-        )
-        return [
-            grounded._regions(tuple(phrases), prompts, [answers[index]], threshold)
-            if index in answers
-            else grounded.ground(phrases, box_threshold=threshold)
-            for index, (grounded, phrases, prompts) in enumerate(
-                zip(encoded, phrases_per_image, packs, strict=True)
-            )
-        ]
+    def _pack(self, phrases: Sequence[str]) -> Packing:
+        return pack(self._tokenizer, phrases, max_phrases=self.phrases_per_pass)
 
     @torch.inference_mode()
     def _encode(self, images: Sequence[MedicalImage]) -> list[GroundedImage]:
-        if not images:
-            return []
-        size = self.model.config.image_size
-        pixels = torch.stack([preprocess(image.pixels, size) for image in images])
+        pixels, mask = pad_together([self._make_input(image.pixels) for image in images])
         with self._autocast():
-            features = self.model.encode_image(pixels.to(self.device, memory_format=torch.channels_last))
-        return [GroundedImage(self, image, _row(features, index)) for index, image in enumerate(images)]
+            features = self.model.encode_image(
+                pixels.to(self.device, memory_format=torch.channels_last),
+                None if mask is None else mask.to(self.device),
+            )
+        return [GroundedImage(self, image, one_image(features, row)) for row, image in enumerate(images)]
+
+    def _encode_text(self, prompt: Prompt) -> TextFeatures:
+        """Of one prompt alone, so that what is kept does not depend on what it was first asked with."""
+        ids = torch.tensor([prompt.input_ids], device=self.device)
+        features: TextFeatures = self.model.encode_text(ids, torch.ones_like(ids))
+        return features
 
     @torch.inference_mode()
-    def _predict(
-        self, images: Sequence[GroundedImage], prompts: Sequence[Prompt]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Phrase probabilities (Q, P) and boxes (Q, 4) cxcywh in [0, 1] of each image for its prompt.
+    def _predict(self, pairs: Sequence[tuple[GroundedImage, Prompt]]) -> list[Prediction]:
+        """What the network says of each image for its prompt, at most ``MAX_BATCH`` pairs a forward."""
+        predictions: list[Prediction] = []
+        for start in range(0, len(pairs), MAX_BATCH):
+            images, prompts = zip(*pairs[start : start + MAX_BATCH], strict=True)
+            rows = [self.model.config.modality_id(image.image.modality) for image in images]
+            with self._autocast():
+                output = self.model.ground(
+                    join_images([image.features for image in images]),
+                    join_texts([self._text(prompt) for prompt in prompts]),
+                    torch.tensor(rows, device=self.device),
+                )
+            predictions += [self._read(output, row, prompt) for row, prompt in enumerate(prompts)]
+        return predictions
 
-        One forward. One image may be asked several prompts: it is then given once.
-        """
-        if not prompts:
-            return []
-        ids, mask, maps = collate_prompts(prompts)
-        features = images[0].features.repeat(len(prompts)) if len(images) == 1 else _join(images)
-        rows = [self.model.config.modality_id(image.image.modality) for image in images]
-        modality = torch.tensor(rows, device=self.device).expand(len(prompts))
-        with self._autocast():
-            text = self.model.encode_text(ids.to(self.device), mask.to(self.device))
-            output = self.model.ground(features, text, modality)
-        return [
-            (phrase_probabilities(logits.float().cpu(), positive), boxes.float().cpu())
-            for logits, boxes, positive in zip(output.logits, output.pred_boxes, maps, strict=True)
-        ]
+    def _read(self, output: GroundingOutput, row: int, prompt: Prompt) -> Prediction:
+        """The numbers of one row of a forward, a column a phrase."""
+        logits = output.logits[row].float().cpu()
+        maps = positive_map(prompt, logits.shape[-1])
+        scores = phrase_probabilities(logits, maps).T.numpy()
+        if self.calibration is not None:
+            scores = self.calibration.apply(scores)
+        boxes = output.pred_boxes[row].float().cpu().numpy()
+        tokens: Tensor | None = getattr(output, "presence_logits", None)
+        presence = (
+            scores.max(axis=1)
+            if tokens is None
+            else phrase_probabilities(tokens[row].float().cpu()[None], maps)[0].numpy()
+        )
+        return Prediction(scores, np.broadcast_to(boxes, (len(scores), *boxes.shape)), presence)
+
+    def _regions(
+        self,
+        image: MedicalImage,
+        packing: Packing,
+        prediction: Prediction,
+        threshold: float | None,
+        nms_iou: float | None,
+    ) -> Regions:
+        """The best regions of all columns, handed out to the phrases asked."""
+        lowest = np.full(len(packing.tokens), self.box_threshold if threshold is None else threshold)
+        if threshold is None and self.calibration is not None:
+            for phrase, column in sorted(zip(packing.asked, packing.columns, strict=True)):
+                lowest[column] = self.calibration.threshold(_plain(phrase))
+        lowest = np.maximum(lowest, SCORE_FLOOR).astype(np.float32)
+        found = prediction.scores >= lowest[:, None]
+        column, query = np.nonzero(found)
+        scores = prediction.scores[column, query]
+        boxes = clip_boxes(denormalize_boxes(prediction.boxes[column, query], image.size), image.size)
+        if nms_iou is None:
+            order = np.argsort(-scores, kind="stable")[:MAX_REGIONS]
+        else:
+            order = nms_indices(boxes, scores, column, nms_iou)[:MAX_REGIONS]
+        which, phrase = packing.answer(column[order])
+        return Regions(boxes[order][which], scores[order][which], phrase, packing.asked, image.size)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
@@ -179,13 +235,25 @@ class GroundedImage:
     def __init__(self, grounder: Grounder, image: MedicalImage, features: ImageFeatures) -> None:
         """See :meth:`Grounder.set_image`."""
         self._grounder, self.image, self.features = grounder, image, features
+        self._last: tuple[tuple[Prompt, ...], Prediction] | None = None
 
-    def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
-        """Regions that show ``phrases``, best first, at most 100.
+    def ground(
+        self,
+        phrases: Sequence[str],
+        *,
+        box_threshold: float | None = None,
+        nms_iou: float | None = None,
+    ) -> Regions:
+        """Regions that show ``phrases``, best first, at most 100 of distinct phrases.
+
+        The order of the phrases never changes a result; a phrase asked twice is answered twice.
 
         Args:
             phrases: What to look for. Phrases that exceed one prompt of 256 tokens are spread over several.
-            box_threshold: Lowest score kept; None takes the checkpoint's own, 0 keeps all above a low floor.
+            box_threshold: Lowest score kept, of every phrase, as returned (so calibrated, where there is a
+                calibration); None takes each phrase's own from the calibration, without one the checkpoint's;
+                0 keeps all above a low floor.
+            nms_iou: Drop what overlaps a surer region of its phrase by more than this IoU; None keeps all.
 
         Returns:
             Regions with boxes xyxy in pixels of the original image; empty where nothing is found or asked.
@@ -193,76 +261,43 @@ class GroundedImage:
         Raises:
             ValueError: If a phrase has no letters, or is longer than a prompt.
         """
-        asked = tuple(phrases)
-        prompts = _pack(self._grounder._tokenizer, asked)
-        return self._regions(asked, prompts, self._grounder._predict([self], prompts), box_threshold)
+        packing = self._grounder._pack(phrases)
+        return self._grounder._regions(self.image, packing, self._answer(packing), box_threshold, nms_iou)
 
-    def _regions(
-        self,
-        asked: tuple[str, ...],
-        prompts: Sequence[Prompt],
-        predictions: Sequence[tuple[Tensor, Tensor]],
-        threshold: float | None,
-    ) -> Regions:
-        """The best regions of all prompts, from each prompt's probabilities (Q, P) and boxes (Q, 4)."""
-        if not asked:
-            return Regions.empty(self.image.size, asked)
-        lowest = max(self._grounder.box_threshold if threshold is None else threshold, SCORE_FLOOR)
-        scores, boxes, index, first = [], [], [], 0
-        for prompt, (probability, box) in zip(prompts, predictions, strict=True):
-            query, phrase = torch.nonzero(probability >= lowest, as_tuple=True)
-            scores.append(probability[query, phrase])
-            boxes.append(box[query])
-            index.append(phrase + first)
-            first += len(prompt.token_spans)
-        score, order = torch.cat(scores).sort(descending=True, stable=True)
-        order = order[:MAX_REGIONS]
-        pixels = denormalize_boxes(torch.cat(boxes)[order], self.image.size)
-        return Regions(
-            boxes=clip_boxes(pixels, self.image.size).numpy(),
-            scores=score[:MAX_REGIONS].numpy(),
-            phrase_index=torch.cat(index)[order].numpy().astype(np.int64),
-            asked=asked,
-            image_size=self.image.size,
-        )
+    def presence(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Score that each phrase is to be seen at all: (P,) float32 in [0, 1], in the order asked.
+
+        The network's own presence score where it has one, else the greatest (calibrated) score of a box.
+        Asked with the phrases last grounded, it costs nothing.
+
+        Raises:
+            ValueError: If a phrase has no letters, or is longer than a prompt.
+        """
+        packing = self._grounder._pack(phrases)
+        return self._answer(packing).presence[np.array(packing.columns, dtype=np.int64)]
+
+    def _answer(self, packing: Packing) -> Prediction:
+        """The prediction of all passes; that of the phrases asked last is kept."""
+        if self._last is None or self._last[0] != packing.prompts:
+            parts = self._grounder._predict([(self, prompt) for prompt in packing.prompts])
+            self._last = packing.prompts, _concatenate(parts)
+        return self._last[1]
 
 
-def _pack(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> list[Prompt]:
-    """As few prompts as the token limit allows, phrases kept in order; none for no phrases."""
-    lengths = [len(build_prompt(tokenizer, [phrase]).input_ids) - 2 for phrase in phrases]
-    prompts: list[Prompt] = []
-    group: list[str] = []
-    used = 2  # [CLS] and [SEP]
-    for phrase, length in zip(phrases, lengths, strict=True):
-        if group and used + length > MAX_TOKENS:
-            prompts.append(build_prompt(tokenizer, group))
-            group, used = [], 2
-        group.append(phrase)
-        used += length
-    return [*prompts, build_prompt(tokenizer, group)] if group else []
+def _plain(phrase: str) -> str:
+    """A phrase as calibrations spell it: lower case, single spaces."""
+    return " ".join(phrase.lower().split())
 
 
-def _row(features: ImageFeatures, index: int) -> ImageFeatures:
-    """The features of one image of a batch, still with a batch axis of 1."""
-    part = slice(index, index + 1)
-    return ImageFeatures(
-        features.tokens[part],
-        features.mask[part],
-        features.position[part],
-        features.shapes,
-        features.valid_ratios[part],
-    )
-
-
-def _join(images: Sequence[GroundedImage]) -> ImageFeatures:
-    """The features of several images as one batch."""
-    parts = [image.features for image in images]
-    return ImageFeatures(
-        torch.cat([part.tokens for part in parts]),
-        torch.cat([part.mask for part in parts]),
-        torch.cat([part.position for part in parts]),
-        parts[0].shapes,
-        torch.cat([part.valid_ratios for part in parts]),
+def _concatenate(parts: Sequence[Prediction]) -> Prediction:
+    """The columns of several passes, one after the other."""
+    if not parts:
+        none = np.zeros((0, 1), dtype=np.float32)
+        return Prediction(none, none.reshape(0, 1, 1).repeat(4, axis=2), none[:, 0])
+    return Prediction(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.presence for part in parts]),
     )
 
 

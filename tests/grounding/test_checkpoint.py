@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from grounding import checkpoint
-from grounding.checkpoint import load_checkpoint, load_published, save_checkpoint
+from grounding.calibration import Calibration
+from grounding.checkpoint import load_checkpoint, load_published, open_checkpoint, save_checkpoint
+from grounding.preprocess import AspectInput, SquareInput
 
 
 @pytest.fixture
@@ -130,3 +132,58 @@ def test_checkpoint_of_another_architecture_is_refused(published):
     (published / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="expected a checkpoint of type 'mm-grounding-dino', got 'bert'"):
         load_published(published)
+
+
+# --- what a name leads to -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_base_tokenizer(monkeypatch, tokenizer):
+    """Base weights are not needed: (folder asked for) -> the made tokenizer."""
+    asked = []
+    monkeypatch.setattr(checkpoint, "load_tokenizer", lambda folder=None: asked.append(folder) or tokenizer)
+    return asked
+
+
+def test_ours_keeps_its_square_and_takes_a_calibration_beside_it(saved, no_base_tokenizer):
+    opened = open_checkpoint(saved[1])
+    assert (opened.make_input, opened.calibration) == (SquareInput(128), None)
+    Calibration(temperature=2.0, thresholds={"spleen": 0.4}).save(saved[1] / "calibration.json")
+    calibration = open_checkpoint(saved[1]).calibration
+    assert calibration is not None and calibration.threshold("spleen") == 0.4
+    assert no_base_tokenizer == [None, None]
+
+
+def test_packaged_names_come_first(saved, no_base_tokenizer, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PACKAGED", saved[1].parent)
+    assert open_checkpoint("checkpoint").model.config.box_threshold == 0.25
+
+
+def test_published_keeps_its_own_input_and_tokenizer(published, no_base_tokenizer):
+    assert open_checkpoint(published).make_input == AspectInput()
+    (published / "vocab.txt").touch()
+    processor = {"size": {"shortest_edge": 96, "longest_edge": 160}, "image_mean": [0, 0, 0]}
+    (published / "preprocessor_config.json").write_text(json.dumps(processor))
+    assert open_checkpoint(str(published)).make_input == AspectInput(96, 160, (0, 0, 0))
+    assert no_base_tokenizer == [None, published]
+
+
+def test_a_hub_id_is_fetched_without_code_or_pickles(published, no_base_tokenizer, monkeypatch):
+    calls = []
+
+    def fetch(name, allow_patterns):
+        calls.append((name, allow_patterns))
+        return str(published)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert open_checkpoint("someone/mm-grounding-dino").make_input == AspectInput()
+    assert calls == [("someone/mm-grounding-dino", ["*.json", "*.txt", "*.safetensors"])]
+
+
+def test_a_hub_id_that_cannot_be_reached_says_what_was_expected(monkeypatch):
+    def fail(name, allow_patterns):
+        raise OSError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(FileNotFoundError, match=r"or a hub id, got 'no/where'.*offline"):
+        open_checkpoint("no/where")

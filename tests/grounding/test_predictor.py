@@ -5,13 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from grounding import predictor
-from grounding.modeling import ImageFeatures
+from grounding.calibration import Calibration
+from grounding.checkpoint import Checkpoint
+from grounding.modeling import ImageFeatures, TextFeatures
 from grounding.ontology import Ontology
 from grounding.predictor import Grounder, _choose_dtype, _cpu_has_bf16
+from grounding.preprocess import AspectInput, SquareInput
 from grounding.types import MedicalImage
 
+WORDS = ("heart", "left lung", "polyp", "liver", "white blood cell")
 LEFT, LUNG, HEART, LIVER, POLYP = 2000, 2002, 2003, 2004, 2007  # see WORDS in conftest.py
 
 
@@ -27,7 +33,8 @@ class StubModel:
             label_modalities=None,
             modality_id={"CT": 2, None: 0}.get,
         )
-        self.encoded, self.prompts, self.modalities = [], [], []
+        self.encoded, self.texts, self.prompts, self.modalities = [], [], [], []
+        self.presence = None
 
     def to(self, *args, **kwargs):
         return self
@@ -35,8 +42,9 @@ class StubModel:
     def eval(self):
         return self
 
-    def encode_image(self, pixels):
+    def encode_image(self, pixels, mask):
         self.encoded.append(tuple(pixels.shape))
+        self.pixel_mask = mask
         count = len(pixels)
         return ImageFeatures(
             torch.zeros(count, 1, 1),
@@ -47,9 +55,12 @@ class StubModel:
         )
 
     def encode_text(self, ids, mask):
-        return ids
+        self.texts.append(ids[0].tolist())
+        attention = torch.eye(ids.shape[1], dtype=torch.bool)[None]
+        return TextFeatures(ids[..., None].float(), mask.bool(), attention, torch.zeros_like(ids))
 
-    def ground(self, features, ids, modality_ids):
+    def ground(self, features, text, modality_ids):
+        ids = text.tokens[..., 0].long()
         assert features.tokens.shape[0] == ids.shape[0] == modality_ids.shape[0]
         self.prompts.append(ids)
         self.modalities.append(modality_ids.tolist())
@@ -57,14 +68,17 @@ class StubModel:
         for token, values in self.probabilities.items():
             probability += (ids == token)[:, None, :] * torch.tensor(values)[None, :, None]
         boxes = self.boxes.expand(len(ids), -1, -1)
-        return SimpleNamespace(logits=torch.logit(probability), pred_boxes=boxes)
+        presence = None if self.presence is None else torch.logit(torch.full(ids.shape, self.presence))
+        logits = torch.logit(probability)
+        return SimpleNamespace(logits=logits, pred_boxes=boxes, presence_logits=presence)
 
 
 @pytest.fixture
-def grounder_of(monkeypatch, tokenizer):
-    def make(model):
-        monkeypatch.setattr(predictor, "load_tokenizer", lambda: tokenizer)
-        return Grounder(model, "test", torch.device("cpu"), torch.float32)
+def grounder_of(tokenizer):
+    def make(model, calibration=None, make_input=None):
+        make_input = make_input or SquareInput(model.config.image_size)
+        checkpoint = Checkpoint(model, make_input, tokenizer, calibration)
+        return Grounder(checkpoint, "test", torch.device("cpu"), torch.float32)
 
     return make
 
@@ -149,7 +163,7 @@ def test_a_phrase_without_letters_is_refused(grounder_of):
         grounder_of(StubModel(TWO_BOXES, {})).ground(picture(), ["heart", " "])
 
 
-def test_many_phrases_are_spread_over_prompts_in_order(grounder_of):
+def test_many_phrases_are_spread_over_passes(grounder_of):
     letters = "abcdefghijklmnopqrstuvwxyz"
     phrases = [f"{a} {b}" for a in letters[:12] for b in letters]  # 312 phrases of two tokens and a full stop
     phrases[3], phrases[200] = "polyp", "heart"
@@ -158,10 +172,91 @@ def test_many_phrases_are_spread_over_prompts_in_order(grounder_of):
     assert regions.phrase_index.tolist() == [200, 3]
     assert regions.phrases == ("heart", "polyp")
     assert regions.asked == tuple(phrases)
-    # Between [CLS] and [SEP], 254 tokens hold 84 phrases of 3, or 85 with the short 'polyp' or 'heart'.
+    # Between [CLS] and [SEP], 254 tokens hold 84 phrases of 3, with 2 left for a shorter one.
     (prompts,) = stub.prompts
-    assert [(row == 1012).sum().item() for row in prompts] == [85, 84, 85, 58]
+    assert [(row == 1012).sum().item() for row in prompts] == [85, 85, 84, 58]
     assert stub.modalities == [[2, 2, 2, 2]]
+
+
+def test_phrases_a_pass_can_be_limited(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LIVER: [0.7, 0.1]})
+    grounder = grounder_of(stub)
+    grounder.phrases_per_pass = 1
+    assert grounder.ground(picture(), ["liver", "spleen", "heart"]).phrases == ("heart", "liver", "heart")
+    assert [row.tolist()[1] for row in stub.prompts[0]] == [HEART, LIVER, 2005]
+
+
+def test_many_passes_of_one_image_share_forwards_of_at_most_eight(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    grounder = grounder_of(stub)
+    grounder.phrases_per_pass = 1
+    regions = grounder.ground(picture(), [*"abcdefghi", "heart"])
+    assert [len(rows) for rows in stub.prompts] == [8, 2]
+    assert regions.phrase_index.tolist() == [9, 9]
+
+
+def test_a_phrase_asked_twice_is_answered_twice(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LIVER: [0.7, 0.1]})
+    regions = grounder_of(stub).ground(picture(), ["Heart", "liver", "heart"])
+    assert stub.texts == [[101, HEART, 1012, LIVER, 1012, 102]]
+    assert regions.phrase_index.tolist() == [0, 2, 1, 0, 2]
+    np.testing.assert_allclose(regions.scores, [0.9, 0.9, 0.7, 0.6, 0.6], atol=1e-6)
+    assert (regions.boxes[0] == regions.boxes[1]).all()
+
+
+def test_text_is_encoded_once_a_prompt_and_the_last_answer_is_kept(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LIVER: [0.7, 0.1]})
+    grounder = grounder_of(stub)
+    first, second = grounder.set_image(picture()), grounder.set_image(picture(seed=1))
+    first.ground(["heart", "liver"])
+    assert len(first.ground(["liver", "heart"], box_threshold=0.65)) == 2
+    assert first.presence(["liver", "heart"]).tolist() == pytest.approx([0.7, 0.9])
+    second.ground(["heart", "liver"])
+    assert (len(stub.texts), len(stub.prompts)) == (1, 2)
+
+
+def test_presence_is_the_greatest_score_unless_the_network_has_its_own(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LEFT: [0.4, 0.2], LUNG: [0.2, 0.1]})
+    grounder = grounder_of(stub)
+    presence = grounder.set_image(picture()).presence(["spleen", "left lung", "heart", "left lung"])
+    assert presence.dtype == np.float32
+    assert presence.tolist() == pytest.approx([0, 0.3, 0.9, 0.3], abs=1e-6)
+    stub.presence = 0.75
+    assert grounder.set_image(picture()).presence(["heart", "left lung"]).tolist() == pytest.approx(
+        [0.75] * 2
+    )
+    assert grounder.set_image(picture()).presence([]).shape == (0,)
+
+
+# --- calibration and suppression ----------------------------------------------------------------------------
+
+
+def test_thresholds_a_phrase_come_from_the_calibration_unless_the_call_says_otherwise(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.55, 0.45], LIVER: [0.55, 0.45], POLYP: [0.55, 0.15]})
+    calibration = Calibration(thresholds={"heart": 0.5, "liver": 0.6}, default_threshold=0.1)
+    grounder = grounder_of(stub, calibration)
+    regions = grounder.ground(picture(), ["Heart", "liver", "polyp"])
+    assert sorted(regions.phrases) == ["Heart", "polyp", "polyp"]
+    assert len(grounder.ground(picture(), ["heart", "liver", "polyp"], box_threshold=0.4)) == 5
+
+
+def test_scores_are_calibrated_and_thresholds_refer_to_them(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.9, 0.2]})  # odds 9 and 1/4; their roots are 3 and 1/2
+    grounder = grounder_of(stub, Calibration(temperature=2.0, default_threshold=0.3))
+    regions = grounder.ground(picture(), ["heart"])
+    np.testing.assert_allclose(regions.scores, [3 / 4, 1 / 3], atol=1e-6)
+    assert len(grounder.ground(picture(), ["heart"], box_threshold=0.34)) == 1
+
+
+def test_suppression_drops_repeats_of_the_same_phrase_only(grounder_of):
+    boxes = [[0.5, 0.5, 0.4, 0.4], [0.51, 0.5, 0.4, 0.4], [0.1, 0.1, 0.1, 0.1]]
+    stub = StubModel(boxes, {HEART: [0.8, 0.9, 0.5], LIVER: [0.7, 0.1, 0.1]})
+    grounder = grounder_of(stub)
+    regions = grounder.ground(picture(), ["heart", "liver"], nms_iou=0.5)
+    np.testing.assert_allclose(regions.scores, [0.9, 0.7, 0.5], atol=1e-6)
+    assert regions.phrases == ("heart", "liver", "heart")
+    (batch,) = grounder.ground_batch([picture()], [["heart", "liver"]], nms_iou=0.5)
+    assert len(batch) == 3
 
 
 def test_a_phrase_longer_than_a_prompt_is_refused(grounder_of):
@@ -194,13 +289,24 @@ def test_batches_are_grounded_eight_images_at_a_time(grounder_of):
         assert result.asked == tuple(phrases[index])
 
 
-def test_batch_with_no_phrases_and_with_too_many_for_one_prompt(grounder_of):
+def test_batch_with_no_phrases_and_with_too_many_for_one_pass(grounder_of):
     stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
-    many = [*(["liver"] * 130), "heart"]
+    many = [*(f"{a} {b}" for a in "abcdef" for b in "abcdefghijklmnopqrstuvwxyz"), "heart"]
     results = grounder_of(stub).ground_batch([picture()] * 4, [["heart"], [], many, ["spleen"]])
-    assert [len(ids) for ids in stub.prompts] == [2, 2]  # images 1 and 4 together, then image 3's two prompts
-    assert [r.phrase_index.tolist() for r in results] == [[0, 0], [], [130, 130], []]
-    assert [len(r.asked) for r in results] == [1, 0, 131, 1]
+    assert [len(ids) for ids in stub.prompts] == [4]  # images 1, 3 (two passes) and 4 together
+    assert [r.phrase_index.tolist() for r in results] == [[0, 0], [], [156, 156], []]
+    assert [len(r.asked) for r in results] == [1, 0, 157, 1]
+
+
+def test_images_of_one_size_are_not_masked_and_others_are_padded_together(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    grounder = grounder_of(stub, make_input=AspectInput(20, 40))
+    regions = grounder.ground_batch([picture(20, 40), picture(20, 20)], [["heart"]] * 2)
+    assert stub.encoded == [(2, 3, 20, 40)]
+    assert stub.pixel_mask[0].all() and stub.pixel_mask[1, :, 20:].sum() == 0
+    assert regions[1].boxes[0].tolist() == pytest.approx([0, 0, 10, 20], abs=1e-4)
+    grounder.ground(picture(20, 40), ["heart"])
+    assert stub.pixel_mask is None
 
 
 def test_empty_batch_and_uneven_batch(grounder_of):
@@ -243,15 +349,31 @@ def test_set_image_then_ask_equals_ground(grounder):
         )
 
 
-def test_order_of_phrases_does_not_matter(grounder):
-    grounded = grounder.set_image(picture(60, 90))
-    orders = (["heart", "left lung", "polyp"], ["polyp", "heart", "left lung"])
-    one, other = (grounded.ground(phrases, box_threshold=0.0) for phrases in orders)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    orders=st.lists(st.sampled_from(WORDS), min_size=2, max_size=6).flatmap(
+        lambda words: st.tuples(st.permutations(words), st.permutations(words))
+    ),
+    per_pass=st.sampled_from([None, 2]),
+)
+def test_the_order_of_phrases_changes_nothing_bit_for_bit(grounder, monkeypatch, orders, per_pass):
+    monkeypatch.setattr(predictor, "SCORE_FLOOR", 0.0)
+    grounder.phrases_per_pass = per_pass
+    image = picture(60, 90)
+    one, other = (grounder.ground(image, phrases, box_threshold=0.0) for phrases in orders)
     for phrase in orders[0]:
         mine, theirs = (regions[np.array(regions.phrases) == phrase] for regions in (one, other))
         assert len(mine)
-        np.testing.assert_allclose(mine.scores, theirs.scores, atol=1e-4)
-        np.testing.assert_allclose(mine.boxes, theirs.boxes, atol=1e-2)
+        assert np.array_equal(mine.scores, theirs.scores) and np.array_equal(mine.boxes, theirs.boxes)
+    assert np.array_equal(one.scores, other.scores) and one.phrases == other.phrases
+
+
+def test_what_was_asked_before_changes_nothing_bit_for_bit(grounder_of, tiny_model):
+    images, phrases = [picture(60, 90), picture(70, 90, seed=1)], ["heart", "left lung"]
+    fresh, used = grounder_of(tiny_model), grounder_of(tiny_model)
+    used.ground_batch(images, [["white blood cell", "polyp"], phrases])
+    one, other = (grounder.ground(images[0], phrases, box_threshold=0.0) for grounder in (fresh, used))
+    assert np.array_equal(one.scores, other.scores) and np.array_equal(one.boxes, other.boxes)
 
 
 def test_the_labels_it_states_are_the_ones_it_knows(grounder_of, make_tiny_model):
@@ -275,17 +397,10 @@ def test_bfloat16_gives_valid_regions(grounder_of, tiny_model):
 # --- loading ------------------------------------------------------------------------------------------------
 
 
-def test_names_mean_packaged_checkpoints_and_paths_folders(monkeypatch, tokenizer, tmp_path):
-    loaded = []
-    monkeypatch.setattr(predictor, "PACKAGED", tmp_path / "packaged")
-    (tmp_path / "packaged" / "nano").mkdir(parents=True)
-    monkeypatch.setattr(predictor, "load_tokenizer", lambda: tokenizer)
-    monkeypatch.setattr(
-        predictor, "load_checkpoint", lambda folder: loaded.append(folder) or StubModel(TWO_BOXES, {})
-    )
+def test_a_checkpoint_is_loaded_under_its_name(monkeypatch, tokenizer):
+    checkpoint = Checkpoint(StubModel(TWO_BOXES, {}), SquareInput(32), tokenizer, None)
+    monkeypatch.setattr(predictor, "open_checkpoint", {"nano": checkpoint}.__getitem__)
     grounder = Grounder.from_pretrained(device="cpu", dtype="float32")
-    Grounder.from_pretrained(tmp_path / "mine", device="cpu", dtype="bfloat16")
-    assert loaded == [tmp_path / "packaged" / "nano", tmp_path / "mine"]
     assert (grounder.name, grounder.box_threshold, grounder.device.type) == ("nano", 0.3, "cpu")
 
 
