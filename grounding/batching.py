@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from .modeling import ImageFeatures, TextFeatures
 def one_image(features: ImageFeatures, index: int) -> ImageFeatures:
     """The features of one image of a batch, still with a batch axis of 1."""
     tensors = _tensors(features)
-    return replace(features, **{name: tensor[index : index + 1] for name, tensor in tensors.items()})
+    part: dict[str, Any] = {name: tensor[index : index + 1] for name, tensor in tensors.items()}
+    return replace(features, **part)
 
 
 def join_images(parts: Sequence[ImageFeatures]) -> ImageFeatures:
@@ -29,7 +31,8 @@ def join_images(parts: Sequence[ImageFeatures]) -> ImageFeatures:
     if all(part is parts[0] for part in parts):
         return parts[0].repeat(len(parts))
     rows = [_tensors(part) for part in parts]
-    return replace(parts[0], **{name: torch.cat([row[name] for row in rows]) for name in rows[0]})
+    joined: dict[str, Any] = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return replace(parts[0], **joined)
 
 
 def _tensors(features: ImageFeatures) -> dict[str, Tensor]:

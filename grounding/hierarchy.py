@@ -62,7 +62,8 @@ def expand(phrases: Sequence[str], ontology: Ontology) -> Expansion:
         ontology: The label tree as the checkpoint knows it (:meth:`Ontology.known_to`).
     """
     known = set(ontology.names)
-    found, origin = [], []
+    found: list[str] = []
+    origin: list[int] = []
     for index, phrase in enumerate(phrases):
         below = _known_below(phrase, ontology, known) or (phrase,)
         found += below
@@ -127,7 +128,7 @@ def _in_organ(
 def _contains(boxes: npt.NDArray[np.float32], inner: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Whether each of (N, 4) xyxy boxes contains the centre of a box (4,) of the same frame."""
     centre = (inner[:2] + inner[2:]) / 2
-    inside: npt.NDArray[np.bool_] = ((boxes[:, :2] <= centre) & (centre <= boxes[:, 2:])).all(axis=1)
+    inside: npt.NDArray[np.bool_] = np.all((boxes[:, :2] <= centre) & (centre <= boxes[:, 2:]), axis=1)
     return inside
 
 

@@ -206,8 +206,8 @@ class Grounder:
         """The best regions of all columns, handed out to the phrases asked."""
         lowest = np.full(len(packing.tokens), self.box_threshold if threshold is None else threshold)
         if threshold is None and self.calibration is not None:
-            for phrase, column in sorted(zip(packing.asked, packing.columns, strict=True)):
-                lowest[column] = self.calibration.threshold(_plain(phrase))
+            for name, place in sorted(zip(packing.asked, packing.columns, strict=True)):
+                lowest[place] = self.calibration.threshold(_plain(name))
         lowest = np.maximum(lowest, SCORE_FLOOR).astype(np.float32)
         found = prediction.scores >= lowest[:, None]
         column, query = np.nonzero(found)
