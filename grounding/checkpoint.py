@@ -96,13 +96,18 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def save_checkpoint(config: MedGLIPConfig, state: dict[str, Tensor], folder: Path) -> None:
-    """Write ``state`` without the text encoder, tied tensors once, in float16 (11 bits of precision)."""
+def save_checkpoint(
+    config: MedGLIPConfig, state: dict[str, Tensor], folder: Path, *, text_encoder: bool = False
+) -> None:
+    """Write ``state``, tied tensors once, in float16 (11 bits of precision).
+
+    The text encoder is left out unless it is asked for, as one that is not the base weights' must be.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     seen: set[int] = set()
     kept = {}
     for name, tensor in state.items():
-        if name.startswith(TEXT_ENCODER) or tensor.data_ptr() in seen:
+        if (name.startswith(TEXT_ENCODER) and not text_encoder) or tensor.data_ptr() in seen:
             continue
         seen.add(tensor.data_ptr())
         kept[name] = tensor.detach().to("cpu", torch.float16).contiguous()
@@ -135,14 +140,17 @@ def load_checkpoint(folder: Path) -> MedGLIPForGrounding:
     missing = [
         name
         for name in result.missing_keys
-        if not name.startswith(TEXT_ENCODER) and state[name].data_ptr() not in present
+        if not name.startswith(TEXT_ENCODER)
+        and name not in ADDED_PARAMETERS
+        and state[name].data_ptr() not in present
     ]
     if missing or result.unexpected_keys:
         raise ValueError(
             f"{folder}: the checkpoint does not fit its configuration; missing {missing[:5]}, "
             f"left over {result.unexpected_keys[:5]}"
         )
-    load_text_encoder(model, fetch("minilm-l6"))
+    if not any(name.startswith(TEXT_ENCODER) for name in tensors):
+        load_text_encoder(model, fetch("minilm-l6"))
     return model.eval()
 
 

@@ -7,142 +7,89 @@ load unchanged. Knows nothing about pixels on disk, phrases as strings, or losse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MMGroundingDinoConfig, MMGroundingDinoForObjectDetection
+from torch.utils.checkpoint import checkpoint
+from transformers import MMGroundingDinoForObjectDetection
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    encode_sinusoidal_position_embedding,
     generate_masks_with_special_tokens_and_transfer_map,
 )
 
-from .backbone import EfficientNetLite, EfficientNetLiteBackbone, EfficientNetLiteConfig
+from .backbone import EfficientNetLiteBackbone
 from .deformable import use_sparse_attention
+from .denoising import DenoisingQueries, query_mask
+from .fusion import use_fused_attention
+from .heads import ModalityHead, PresenceHead, ZeroLinear, modality_rows
+from .model_config import MedGLIPConfig
+from .outputs import GroundingOutput, ImageFeatures, LayerPredictions, TextFeatures
 
-# Only these may be absent from a published checkpoint: what Med-GLIP adds, zero-initialised.
-ADDED_PARAMETERS = ("modality_embedding.weight",)
+__all__ = [
+    "ADDED_PARAMETERS",
+    "GroundingOutput",
+    "ImageFeatures",
+    "MedGLIPConfig",
+    "MedGLIPForGrounding",
+    "TextFeatures",
+    "load_text_encoder",
+]
 
-
-class MedGLIPConfig(MMGroundingDinoConfig):
-    """MM-Grounding-DINO's configuration plus what Med-GLIP adds.
-
-    Attributes:
-        image_size: Side in pixels of the square to which an image is resized, aspect ratio not kept.
-        modalities: Groups of DICOM modality codes; codes of one group share a learned conditioning.
-        box_threshold: Default score below which the predictor drops a region.
-        labels: Phrases it was trained on; empty = not stated.
-        label_modalities: Label -> DICOM codes of the images it was trained on; a label without an entry is
-            looked for wherever the ontology sees it.
-    """
-
-    model_type = "medglip"
-
-    image_size: int = 320
-    modalities: list | tuple = (("CR", "DX"), ("CT",), ("MR",), ("US",), ("ES",), ("DMS",), ("OP",), ("SM",))
-    box_threshold: float = 0.3
-    labels: list | tuple = ()
-    label_modalities: dict | None = None
-
-    def modality_id(self, modality: str | None) -> int:
-        """Row of the modality embedding for a DICOM code; 0 where the modality is unknown or not listed."""
-        for index, codes in enumerate(self.modalities, start=1):
-            if modality in codes:
-                return index
-        return 0
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """What the backbone makes of a batch of images, all levels flattened and concatenated (N tokens).
-
-    Attributes:
-        tokens: (B, N, d) projected features.
-        mask: (B, N) bool, True = valid.
-        position: (B, N, d) position plus level embedding.
-        shapes: (height, width) of each level.
-        valid_ratios: (B, levels, 2) valid fraction (x, y) of each level.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    position: Tensor
-    shapes: list[tuple[int, int]]
-    valid_ratios: Tensor
-
-    def repeat(self, count: int) -> ImageFeatures:
-        """The features of one image (B = 1) for ``count`` prompts, without copying memory."""
-        if self.tokens.shape[0] != 1:
-            raise ValueError(f"expected the features of one image, got a batch of {self.tokens.shape[0]}")
-
-        def expand(tensor: Tensor) -> Tensor:
-            return tensor.expand(count, *tensor.shape[1:])
-
-        return ImageFeatures(
-            expand(self.tokens),
-            expand(self.mask),
-            expand(self.position),
-            self.shapes,
-            expand(self.valid_ratios),
+# Only these may be absent from a published or an older checkpoint: what Med-GLIP adds. The last layer of each
+# is zero until trained.
+ADDED_PARAMETERS = (
+    "modality_embedding.weight",
+    *(
+        f"{module}.{part}"
+        for module in (
+            "modality_head",
+            "denoising_projection",
+            *(f"presence_head.{layer}" for layer in ("query", "key", "hidden", "score")),
         )
-
-
-@dataclass(frozen=True)
-class TextFeatures:
-    """What the text encoder makes of a batch of prompts of T tokens.
-
-    Attributes:
-        tokens: (B, T, d) projected features.
-        mask: (B, T) bool, True = a real token.
-        attention: (B, T, T) bool, True = same phrase, may attend.
-        position_ids: (B, T) position within the phrase.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    attention: Tensor
-    position_ids: Tensor
-
-
-@dataclass(frozen=True)
-class GroundingOutput:
-    """Predictions of one forward pass; boxes are cxcywh in [0, 1] of the (padded) input, logits are raw.
-
-    Attributes:
-        logits: (B, Q, T) one logit for each query and prompt token; -inf on padding tokens.
-        pred_boxes: (B, Q, 4).
-        layer_logits: (L, B, Q, T) of every decoder layer, the last equal to ``logits``.
-        layer_boxes: (L, B, Q, 4).
-        proposal_logits: (B, N, T) of the encoder's proposals, with gradient.
-        proposal_boxes: (B, N, 4), with gradient; NaN-free, invalid proposals are boxes at (1, 1, 1, 1).
-    """
-
-    logits: Tensor
-    pred_boxes: Tensor
-    layer_logits: Tensor
-    layer_boxes: Tensor
-    proposal_logits: Tensor
-    proposal_boxes: Tensor
+        for part in ("weight", "bias")
+    ),
+)
 
 
 class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
-    """Modality-aware phrase grounding (arXiv 2508.10528) on the MM-Grounding-DINO architecture."""
+    """Modality-aware phrase grounding (arXiv 2508.10528) on the MM-Grounding-DINO architecture.
+
+    Attributes:
+        recompute: In training, keep no activations inside encoder and decoder layers but compute them again
+            in the backward pass: slower, much less memory.
+    """
 
     config_class = MedGLIPConfig
 
     def __init__(self, config: MedGLIPConfig) -> None:
-        """Random weights, and a modality embedding of zeros."""
+        """Random weights; what Med-GLIP adds changes nothing until trained."""
         super().__init__(config)
         self.modality_embedding = nn.Embedding(len(config.modalities) + 1, config.d_model)
+        channels = self.model.backbone.conv_encoder.intermediate_channel_sizes[-1]
+        self.modality_head = ModalityHead(channels, len(config.modalities))
+        self.presence_head = PresenceHead(config.d_model)
+        self.denoising_projection = ZeroLinear(config.d_model, config.d_model)
+        self.recompute = False
         if not config.disable_custom_kernels:
             use_sparse_attention(self)
+            use_fused_attention(self)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is getattr(self, "modality_embedding", None):
             nn.init.zeros_(module.weight)  # unchanged outputs until trained
+        elif isinstance(module, ZeroLinear):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
         elif not isinstance(module, EfficientNetLiteBackbone):
             super()._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The text encoder's word embeddings; peft asks for them."""
+        return self.model.text_backbone.get_input_embeddings()
 
     def forward(
         self,
@@ -168,10 +115,9 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
         """Backbone and input projections; depends on the image only, so it can be kept and asked often."""
         model = self.model
-        if pixel_mask is None:
-            pixel_mask = torch.ones(
-                pixel_values.shape[0], *pixel_values.shape[-2:], device=pixel_values.device
-            )
+        batch = pixel_values.shape[0]
+        if pixel_mask is None:  # one mask, and one position embedding, serve the batch
+            pixel_mask = torch.ones(1, *pixel_values.shape[-2:], device=pixel_values.device)
         features = model.backbone.conv_encoder.model(pixel_values, return_dict=True).feature_maps
         maps = [project(f) for project, f in zip(model.input_proj_vision, features, strict=False)]
         for project in model.input_proj_vision[len(features) :]:
@@ -188,11 +134,22 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
             ratios.append(model.get_valid_ratio(mask, dtype=feature.dtype))
         return ImageFeatures(
             torch.cat(tokens, 1),
-            torch.cat(masks, 1),
-            torch.cat(positions, 1),
+            torch.cat(masks, 1).expand(batch, -1),
+            torch.cat(positions, 1).expand(batch, -1, -1),
             [tuple(feature.shape[-2:]) for feature in maps],
-            torch.stack(ratios, 1),
+            torch.stack(ratios, 1).expand(batch, -1, -1),
+            self.modality_head(features[-1]),
         )
+
+    @torch.no_grad()
+    def infer_modality(self, pixel_values: Tensor) -> Tensor:
+        """Rows (B,) of the modality embedding for images of unknown kind.
+
+        0 = unknown where no kind has over half of the probability, as for every image before training.
+        """
+        logits = self.encode_image(pixel_values).modality_logits
+        assert logits is not None
+        return modality_rows(logits)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Text encoder and projection; tokens of one phrase never see another phrase.
@@ -216,46 +173,81 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         )
 
     def ground(
-        self, image: ImageFeatures, text: TextFeatures, modality_ids: Tensor | None = None
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        modality_ids: Tensor | None = None,
+        denoising: DenoisingQueries | None = None,
+        many: int = 0,
     ) -> GroundingOutput:
-        """Fuse image and text, propose boxes, refine them; see :meth:`forward` for shapes."""
+        """Fuse image and text, propose boxes, refine them; see :meth:`forward` for shapes.
+
+        Args:
+            image: From :meth:`encode_image`.
+            text: From :meth:`encode_text`.
+            modality_ids: As in :meth:`forward`.
+            denoising: Extra queries for training, from noised true boxes.
+            many: Number of extra queries for training of which several may answer for one box; they start
+                from the best proposals with the content of the real queries.
+        """
         vision_tokens, text_tokens = self._fuse(image, text, modality_ids)
         proposal_logits, proposal_coordinates = self._propose(vision_tokens, text_tokens, image, text)
-        references = self._select(proposal_logits, proposal_coordinates)
-        layer_logits, layer_boxes = self._decode(vision_tokens, text_tokens, references, image, text)
+        references = self._select(proposal_logits, proposal_coordinates, many)
+        contents, references = self._queries(text_tokens, references, denoising, many)
+        mask = query_mask(self.config.num_queries, denoising, many, len(references))
+        layers = self._decode((vision_tokens, text_tokens), (contents, references), mask, image, text)
+        sizes = [self.config.num_queries, 0 if denoising is None else denoising.boxes.shape[1], many]
+        real, noised, several = (
+            LayerPredictions(logits, boxes)
+            for logits, boxes in zip(layers.logits.split(sizes, 2), layers.boxes.split(sizes, 2), strict=True)
+        )
         return GroundingOutput(
-            logits=layer_logits[-1],
-            pred_boxes=layer_boxes[-1],
-            layer_logits=layer_logits,
-            layer_boxes=layer_boxes,
+            logits=real.logits[-1],
+            pred_boxes=real.boxes[-1],
+            layer_logits=real.logits,
+            layer_boxes=real.boxes,
             proposal_logits=proposal_logits,
             proposal_boxes=proposal_coordinates.sigmoid(),
+            presence_logits=self._presence(vision_tokens, text_tokens, image, text, (real, proposal_logits)),
+            modality_logits=image.modality_logits,
+            denoising=None if denoising is None else noised,
+            many=several if many else None,
         )
+
+    def _run(self, layer: nn.Module, arguments: dict[str, Any]) -> Any:
+        """Call a layer, its activations computed again in the backward pass where ``recompute`` says so."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, use_reentrant=False, **arguments)
+        return layer(**arguments)
 
     def _fuse(
         self, image: ImageFeatures, text: TextFeatures, modality_ids: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Cross-modal encoder: (B, N, d) vision and (B, T, d) text tokens that have seen each other."""
-        if modality_ids is None:
-            modality_ids = image.tokens.new_zeros(image.tokens.shape[0], dtype=torch.long)
-        condition = self.modality_embedding(modality_ids)[:, None]
-        shapes = torch.as_tensor(image.shapes, dtype=torch.long, device=image.tokens.device)
-        outputs = self.model.encoder(
-            vision_features=image.tokens + condition,
-            vision_attention_mask=~image.mask,
-            vision_position_embedding=image.position,
-            spatial_shapes=shapes,
-            spatial_shapes_list=image.shapes,
-            level_start_index=_level_starts(shapes),
-            valid_ratios=image.valid_ratios,
-            text_features=text.tokens + condition,
-            text_attention_mask=~text.mask,
-            text_position_embedding=None,
-            text_self_attention_masks=~text.attention,
-            text_position_ids=text.position_ids,
-            return_dict=True,
-        )
-        return outputs.last_hidden_state_vision, outputs.last_hidden_state_text
+        vision_tokens, text_tokens = image.tokens, text.tokens
+        if self.config.modality_conditioning:
+            if modality_ids is None:
+                modality_ids = vision_tokens.new_zeros(len(vision_tokens), dtype=torch.long)
+            condition = self.modality_embedding(modality_ids)[:, None]
+            vision_tokens, text_tokens = vision_tokens + condition, text_tokens + condition
+        encoder, shapes = self.model.encoder, _shapes(image)
+        same_for_all = {
+            "vision_position_embedding": image.position,
+            "spatial_shapes": shapes,
+            "spatial_shapes_list": image.shapes,
+            "level_start_index": _level_starts(shapes),
+            "key_padding_mask": ~image.mask,
+            "reference_points": encoder.get_reference_points(
+                image.shapes, image.valid_ratios, device=image.tokens.device
+            ),
+            "text_attention_mask": ~text.mask,
+            "text_self_attention_masks": ~text.attention,
+            "text_position_ids": text.position_ids,
+        }
+        for layer in encoder.layers:
+            tokens = {"vision_features": vision_tokens, "text_features": text_tokens}
+            (vision_tokens, text_tokens), _ = self._run(layer, tokens | same_for_all)
+        return vision_tokens, text_tokens
 
     def _propose(
         self, vision_tokens: Tensor, text_tokens: Tensor, image: ImageFeatures, text: TextFeatures
@@ -263,12 +255,15 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         """A class logit per token and a box (as logits) from every encoder position: (B, N, T), (B, N, 4)."""
         model = self.model
         queries, anchors = model.generate_encoder_output_proposals(vision_tokens, ~image.mask, image.shapes)
-        logits = model.encoder_output_class_embed(queries, text_tokens, text.mask)[..., : text.mask.shape[1]]
+        logits = _token_logits(model.encoder_output_class_embed, queries, text_tokens, text.mask)
         return logits, model.encoder_output_bbox_embed(queries) + anchors
 
-    def _select(self, logits: Tensor, coordinates: Tensor) -> Tensor:
-        """Boxes cxcywh in [0, 1] of the best ``num_queries`` proposals, without gradient: (B, Q, 4)."""
-        count = self.config.num_queries
+    def _select(self, logits: Tensor, coordinates: Tensor, many: int) -> Tensor:
+        """Boxes cxcywh in [0, 1] of the best proposals, best first, without gradient: (B, Q, 4).
+
+        Q is ``num_queries``, or ``many`` where that is more.
+        """
+        count = max(self.config.num_queries, many)
         if logits.shape[1] < count:
             raise ValueError(
                 f"the image has {logits.shape[1]} positions, fewer than num_queries={count}; "
@@ -277,80 +272,97 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         best = logits.detach().max(-1).values.topk(count, dim=1).indices
         return coordinates.detach().gather(1, best[..., None].expand(-1, -1, 4)).sigmoid()
 
+    def _queries(
+        self, text_tokens: Tensor, proposals: Tensor, denoising: DenoisingQueries | None, many: int
+    ) -> tuple[Tensor, Tensor]:
+        """Contents (B, Q', d) and boxes (B, Q', 4) of all queries: real, denoising, one-to-many."""
+        content, count = self.model.query_position_embeddings.weight, self.config.num_queries
+        contents = [content.expand(len(proposals), -1, -1)]
+        references = [proposals[:, :count]]
+        if denoising is not None:
+            means = denoising.content.to(text_tokens.dtype) @ text_tokens.detach()
+            contents.append(self.denoising_projection(means).to(content.dtype))
+            references.append(denoising.boxes.to(proposals.dtype))
+        if many:
+            again = torch.arange(many, device=content.device) % count
+            contents.append(content[again].expand(len(proposals), -1, -1))
+            references.append(proposals[:, :many])
+        return torch.cat(contents, 1), torch.cat(references, 1)
+
     def _decode(
+        self,
+        tokens: tuple[Tensor, Tensor],
+        queries: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        image: ImageFeatures,
+        text: TextFeatures,
+    ) -> LayerPredictions:
+        """Refine the queries' boxes layer by layer; ``mask`` (B, Q, Q) says which query sees which."""
+        (vision_tokens, text_tokens), (hidden, reference) = tokens, queries
+        decoder, shapes = self.model.decoder, _shapes(image)
+        scale = torch.cat([image.valid_ratios, image.valid_ratios], -1)[:, None]
+        same_for_all = {
+            "spatial_shapes": shapes,
+            "spatial_shapes_list": image.shapes,
+            "level_start_index": _level_starts(shapes),
+            "vision_encoder_hidden_states": vision_tokens,
+            "vision_encoder_attention_mask": image.mask,
+            "text_encoder_hidden_states": text_tokens,
+            "text_encoder_attention_mask": _additive(text.mask[:, None, None], text_tokens.dtype),
+            "self_attn_mask": None if mask is None else _additive(mask[:, None], hidden.dtype),
+        }
+        layer_logits, layer_boxes = [], []
+        for index, layer in enumerate(decoder.layers):
+            scaled = reference[:, :, None] * scale
+            position = decoder.reference_points_head(
+                encode_sinusoidal_position_embedding(scaled[:, :, 0], num_pos_feats=self.config.d_model // 2)
+            )
+            own = {"hidden_states": hidden, "position_embeddings": position, "reference_points": scaled}
+            hidden = self._run(layer, own | same_for_all)[0]
+            normed, anchor = decoder.layer_norm(hidden), torch.special.logit(reference, eps=1e-5)
+            layer_logits.append(_token_logits(self.class_embed[index], normed, text_tokens, text.mask))
+            layer_boxes.append((self.bbox_embed[index](normed) + anchor).sigmoid())
+            with torch.no_grad():  # the next layer starts from here, unnormalised as the library has it
+                reference = (decoder.bbox_embed[index](hidden) + anchor).sigmoid()
+        return LayerPredictions(torch.stack(layer_logits), torch.stack(layer_boxes))
+
+    def _presence(
         self,
         vision_tokens: Tensor,
         text_tokens: Tensor,
-        references: Tensor,
         image: ImageFeatures,
         text: TextFeatures,
-    ) -> tuple[Tensor, Tensor]:
-        """Refine the reference boxes layer by layer: (L, B, Q, T) logits and (L, B, Q, 4) boxes."""
-        shapes = torch.as_tensor(image.shapes, dtype=torch.long, device=vision_tokens.device)
-        queries = self.model.query_position_embeddings.weight
-        outputs = self.model.decoder(
-            inputs_embeds=queries[None].repeat(references.shape[0], 1, 1),
-            vision_encoder_hidden_states=vision_tokens,
-            vision_encoder_attention_mask=image.mask,
-            text_encoder_hidden_states=text_tokens,
-            text_encoder_attention_mask=~text.mask,
-            reference_points=references,
-            spatial_shapes=shapes,
-            spatial_shapes_list=image.shapes,
-            level_start_index=_level_starts(shapes),
-            valid_ratios=image.valid_ratios,
-            return_dict=True,
-        )
-        layer_logits, layer_boxes = [], []
-        for layer in range(outputs.intermediate_hidden_states.shape[1]):
-            hidden = outputs.intermediate_hidden_states[:, layer]
-            reference = references if layer == 0 else outputs.intermediate_reference_points[:, layer - 1]
-            logits = self.class_embed[layer](hidden, text_tokens, text.mask)
-            layer_logits.append(logits[..., : text.mask.shape[1]])
-            layer_boxes.append(
-                (self.bbox_embed[layer](hidden) + torch.special.logit(reference, eps=1e-5)).sigmoid()
-            )
-        return torch.stack(layer_logits), torch.stack(layer_boxes)
+        found: tuple[LayerPredictions, Tensor],
+    ) -> Tensor | None:
+        """Presence logits (B, T), from the tokens and the best logit of any query and any proposal."""
+        if not self.config.presence:
+            return None
+        decoded, proposed = found
+        evidence = torch.stack([decoded.logits[-1].detach().amax(1), proposed.detach().amax(1)], -1)
+        return self.presence_head(text_tokens, vision_tokens, text.mask, image.mask, evidence)
+
+
+def _token_logits(embed: Any, hidden: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
+    """Logits (B, Q, T) of queries (B, Q, d) for tokens (B, T, d), -inf on padding, in float32.
+
+    The library's contrastive embedding without its padding to 256 tokens.
+    """
+    scores = hidden @ text_tokens.transpose(-1, -2) / math.sqrt(hidden.shape[-1]) + embed.bias
+    return scores.masked_fill(~mask[:, None], float("-inf")).float()
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores: 0 where ``allowed``, the lowest number elsewhere."""
+    return (~allowed).to(dtype) * torch.finfo(dtype).min
+
+
+def _shapes(image: ImageFeatures) -> Tensor:
+    return torch.as_tensor(image.shapes, dtype=torch.long, device=image.tokens.device)
 
 
 def _level_starts(shapes: Tensor) -> Tensor:
     """Index of the first token of each level, from (levels, 2) shapes."""
     return torch.cat((shapes.new_zeros((1,)), shapes.prod(1).cumsum(0)[:-1]))
-
-
-def nano_config(image_size: int = 320) -> MedGLIPConfig:
-    """The nano size: EfficientNet-Lite0, MiniLM-L6, two fusion and three decoder layers of width 128."""
-    from transformers import BertConfig
-
-    text = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-    return MedGLIPConfig(
-        backbone_config=EfficientNetLiteConfig(),
-        text_config=text,
-        image_size=image_size,
-        d_model=128,
-        num_queries=100,
-        num_feature_levels=3,
-        encoder_layers=2,
-        encoder_ffn_dim=512,
-        encoder_attention_heads=4,
-        encoder_n_points=2,
-        decoder_layers=3,
-        decoder_ffn_dim=512,
-        decoder_attention_heads=4,
-        decoder_n_points=4,
-        dropout=0.0,
-        fusion_droppath=0.0,
-    )
-
-
-def new_nano(image_size: int = 320) -> MedGLIPForGrounding:
-    """An untrained nano: published image and text encoders, everything else freshly initialised."""
-    from .base_weights import fetch
-
-    model = MedGLIPForGrounding(nano_config(image_size))
-    model.model.backbone.conv_encoder.model.network = EfficientNetLite.from_base_weights()
-    load_text_encoder(model, fetch("minilm-l6"))
-    return model
 
 
 def load_text_encoder(model: MedGLIPForGrounding, folder: Path) -> None:

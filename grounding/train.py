@@ -1,217 +1,66 @@
 """Train Med-GLIP: ``python -m grounding.train --config grounding/configs/nano.yaml --out runs/nano``.
 
-Writes to the output folder: ``log.jsonl`` (losses, learning rate, seconds), ``loss.png``, ``state.pt``
-(everything needed to resume, written atomically) and ``checkpoint/`` (the exponential moving average of the
-weights, ready for ``Grounder.from_pretrained``). The same command continues an interrupted run.
+Writes to the output folder: ``log.jsonl`` (losses, learning rate, seconds, images a second), ``loss.png``,
+``state.pt`` (everything needed to resume, written atomically) and ``checkpoint/`` (the exponential moving
+average of the weights, ready for ``Grounder.from_pretrained``). The same command continues an interrupted
+run.
+
+Several processes: ``torchrun --nproc_per_node 2 -m grounding.train ...``; a step then has the same images,
+and the same gradients, as with one. Sharded weights (FSDP), for networks that fill a GPU: ``accelerate launch
+--config_file grounding/configs/fsdp.yaml -m grounding.train ...``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Subset
+from safetensors import safe_open
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .checkpoint import save_checkpoint
+from .checkpoint import PACKAGED, TEXT_ENCODER, load_checkpoint, load_published
 from .config import load_config
-from .criterion import CriterionConfig, GroundingCriterion
+from .criterion import GroundingCriterion
 from .data.coco import CocoSet, read_coco
-from .data.mixture import AugmentConfig, Batch, GroundingMixture, collate
+from .data.mixture import Batch, GroundingMixture, collate
 from .data.phantoms.sets import phantom_sets
-from .modeling import MedGLIPConfig, MedGLIPForGrounding, new_nano
+from .modeling import MedGLIPConfig, MedGLIPForGrounding
+from .nano import new_nano
 from .prompts import load_tokenizer
+from .train_config import TrainConfig
+from .trainer import Trainer
+from .training_log import TrainingLog, plot_losses
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run.
+def train(
+    config: TrainConfig, data_dir: Path, out: Path, criterion: GroundingCriterion | None = None
+) -> Path:
+    """Run or resume a training; returns the folder of the final checkpoint.
 
-    Attributes:
-        sets: Weight of each set (a folder under ``<data-dir>/grounding``) in the mixture.
-        phantoms: Weight of the phantoms in the mixture, shared evenly by their modalities.
-        phantom_images: Phantoms drawn of each modality.
-        image_size: Side of the square network input in pixels.
-        batch_size: Images a step.
-        steps: Optimiser steps in all.
-        learning_rate: Peak learning rate of the transformer.
-        backbone_factor: Learning rate of the image backbone relative to ``learning_rate``.
-        frozen_stages: Backbone stages (after the stem) that are not trained.
-        weight_decay: AdamW's weight decay, not applied to norms, biases and embeddings.
-        warmup_steps: Steps of linear warm-up.
-        decay_fraction: Last part of the run in which the learning rate falls to zero along a cosine.
-        clip_norm: Largest norm of the gradient.
-        ema_decay: Decay of the moving average of the weights.
-        seed: Seed of initialisation, order and augmentation.
-        workers: Processes that prepare images.
-        save_every: Steps between two saved states.
-        bf16: Run the transformer in bfloat16 (the backbone stays in float32, where it is faster on CPU).
-        criterion: Loss weights.
-        augment: Augmentation.
+    Args:
+        config: The run.
+        data_dir: Holds ``grounding/<set>/train.json``.
+        out: Output folder.
+        criterion: In place of the one that ``config.criterion`` describes.
+
+    Raises:
+        ValueError: If ``batch_size`` does not divide among processes and micro-batches.
     """
-
-    sets: dict[str, float]
-    phantoms: float = 0.0
-    phantom_images: int = 60
-    image_size: int = 320
-    batch_size: int = 8
-    steps: int = 2000
-    learning_rate: float = 4e-4
-    backbone_factor: float = 0.25
-    frozen_stages: int = 2
-    weight_decay: float = 1e-4
-    warmup_steps: int = 100
-    decay_fraction: float = 0.4
-    clip_norm: float = 1.0
-    ema_decay: float = 0.998
-    seed: int = 0
-    workers: int = 1
-    save_every: int = 100
-    bf16: bool = True
-    criterion: CriterionConfig = field(default_factory=CriterionConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-
-class Trainer:
-    """A training run whose whole state can be saved and restored."""
-
-    def __init__(self, config: TrainConfig, model: MedGLIPForGrounding, device: torch.device) -> None:
-        """A run at step 0; :meth:`restore` continues one."""
-        self.config, self.device = config, device
-        self.model = model.to(device, memory_format=torch.channels_last).train()
-        self.model.model.text_backbone.eval()  # frozen: no dropout
-        freeze_stages(model, config.frozen_stages)
-        self.criterion = GroundingCriterion(config.criterion)
-        self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
-        self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.average = {name: p.detach().clone() for name, p in self.trainable.items()}
-        self.step = 0
-
-    def train_step(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; returns the losses, the gradient norm and the learning rate."""
-        factor = rate_factor(self.step, self.config)
-        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
-            group["lr"] = peak * factor
-        losses = self.losses(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(list(self.trainable.values()), self.config.clip_norm)
-        self.optimizer.step()
-        self.step += 1
-        self._update_average()
-        return {name: value.item() for name, value in losses.items()} | {
-            "gradient_norm": norm.item(),
-            "learning_rate": self.config.learning_rate * factor,
-        }
-
-    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Losses of one batch, with gradient."""
-        pixels = batch.pixel_values.to(self.device, memory_format=torch.channels_last)
-        mask = batch.attention_mask.to(self.device)
-        image = self.model.encode_image(pixels)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            text = self.model.encode_text(batch.input_ids.to(self.device), mask)
-            output = self.model.ground(image, text, batch.modality_ids.to(self.device))
-        targets = [
-            type(target)(*(getattr(target, name).to(self.device) for name in target.__dataclass_fields__))
-            for target in batch.targets
-        ]
-        return self.criterion(output, targets, mask.bool())
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # The average starts short, so that early checkpoints are not held back by the random start.
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.values()), list(self.trainable.values()), 1 - decay)
-
-    def averaged_state(self) -> dict[str, torch.Tensor]:
-        """The model's state dict with the averaged weights in place of the trained ones."""
-        state = self.model.state_dict()
-        trained = {p.data_ptr(): self.average[name] for name, p in self.trainable.items()}
-        return {name: trained.get(tensor.data_ptr(), tensor) for name, tensor in state.items()}
-
-    def save(self, folder: Path) -> None:
-        """Write ``state.pt`` (atomically) and ``checkpoint/``."""
-        state = {
-            "step": self.step,
-            "weights": {name: p.detach() for name, p in self.trainable.items()},
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(state, folder / "state.tmp")
-        os.replace(folder / "state.tmp", folder / "state.pt")
-        save_checkpoint(self.model.config, self.averaged_state(), folder / "checkpoint")
-
-    def restore(self, path: Path) -> None:
-        """Continue from a ``state.pt``."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        with torch.no_grad():
-            for name, parameter in self.trainable.items():
-                parameter.copy_(state["weights"][name])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-
-
-def freeze_stages(model: MedGLIPForGrounding, count: int) -> None:
-    """Freeze the stem and the first ``count`` stages of an EfficientNet backbone."""
-    network = model.model.backbone.conv_encoder.model.network
-    for module in [network.stem, *network.stages[:count]] if count else []:
-        module.requires_grad_(False)
-
-
-def parameter_groups(model: MedGLIPForGrounding, config: TrainConfig) -> list[dict]:
-    """Backbone and transformer, each with and without weight decay."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not any("embed" in part for part in name.split(".")[-2:])
-            groups.setdefault(("conv_encoder" in name, decays), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": config.learning_rate * (config.backbone_factor if backbone else 1.0),
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (backbone, decays), parameters in groups.items()
-    ]
-
-
-def rate_factor(step: int, config: TrainConfig) -> float:
-    """Learning rate relative to its peak: linear warm-up, constant, cosine to zero over the last part."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    decay_steps = max(int(config.steps * config.decay_fraction), 1)
-    done = (step - (config.steps - decay_steps)) / decay_steps
-    return 1.0 if done <= 0 else 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
-    """Run or resume a training; returns the folder of the final checkpoint."""
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(config, new_nano(config.image_size), device)
-    if (out / "state.pt").exists():
-        trainer.restore(out / "state.pt")
-    drop_log_after(out / "log.jsonl", trainer.step)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    sets = [read_coco(data_dir / "grounding" / name, "train") for name in config.sets]
-    state_labels(trainer.model.config, sets)
-    weights = list(config.sets.values())
-    if config.phantoms:
-        drawn = phantom_sets(out / "phantoms", config.phantom_images)
-        sets += drawn
-        weights += [config.phantoms / len(drawn)] * len(drawn)
+    model, own_text_encoder = starting_model(config)
+    trainer = Trainer(config, model, criterion, own_text_encoder=own_text_encoder)
+    trainer.restore(out)
+    accelerator = trainer.accelerator
+    with accelerator.main_process_first():
+        sets, weights = training_sets(config, data_dir, out, trainer.model.config)
     mixture = GroundingMixture(
         sets,
         weights,
@@ -220,74 +69,140 @@ def train(config: TrainConfig, data_dir: Path, out: Path) -> Path:
         config.augment,
         config.steps * config.batch_size,
         config.seed,
+        config.denoising,
     )
-    rest = Subset(mixture, range(trainer.step * config.batch_size, len(mixture)))
+    parts = step_positions(config, trainer.step, accelerator.process_index, accelerator.num_processes)
     loader = DataLoader(
-        rest,
-        batch_size=config.batch_size,
+        mixture,
+        batch_sampler=parts,
         collate_fn=collate,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
     )
-    with open(out / "log.jsonl", "a") as log, tqdm(total=config.steps, initial=trainer.step) as progress:
-        for batch in loader:
-            started = time.perf_counter()
-            entry = trainer.train_step(batch)
-            seconds = time.perf_counter() - started
-            log.write(json.dumps({"step": trainer.step, "seconds": round(seconds, 3), **entry}) + "\n")
-            log.flush()
-            progress.set_postfix(loss=f"{entry['loss']:.2f}", images_s=f"{config.batch_size / seconds:.1f}")
-            progress.update()
-            if trainer.step % config.save_every == 0 or trainer.step == config.steps:
-                trainer.save(out)
-    plot_losses(out / "log.jsonl", out / "loss.png")
+    if accelerator.is_main_process:
+        (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+        with TrainingLog(out, trainer.step, config.tensorboard) as log:
+            _run(trainer, loader, out, log)
+        plot_losses(out / "log.jsonl", out / "loss.png")
+    else:
+        _run(trainer, loader, out, None)
     return out / "checkpoint"
 
 
-def state_labels(config: MedGLIPConfig, sets: Sequence[CocoSet]) -> None:
+def _run(trainer: Trainer, loader: DataLoader, out: Path, log: TrainingLog | None) -> None:
+    """All steps that are left; the main process writes the log."""
+    config = trainer.config
+    progress = tqdm(total=config.steps, initial=trainer.step, disable=log is None)
+    before = time.perf_counter()
+    for batches in _groups(loader, config.accumulate):
+        started = time.perf_counter()
+        entry = trainer.train_step(batches)
+        now = time.perf_counter()
+        speed = {"seconds": round(now - started, 3), "images_s": round(config.batch_size / (now - before), 2)}
+        before = now
+        if log is not None:
+            log.write(trainer.step, speed | entry)
+        progress.set_postfix(loss=f"{entry['loss']:.2f}", images_s=speed["images_s"])
+        progress.update()
+        if trainer.step % config.save_every == 0 or trainer.step == config.steps:
+            trainer.save(out)
+    progress.close()
+
+
+def _groups(loader: DataLoader, count: int) -> Iterator[list[Batch]]:
+    """The micro-batches of each step."""
+    group: list[Batch] = []
+    for batch in loader:
+        group.append(batch)
+        if len(group) == count:
+            yield group
+            group = []
+
+
+def step_positions(config: TrainConfig, first: int, process: int, processes: int) -> list[list[int]]:
+    """Positions in the mixture of each micro-batch of one process, from step ``first`` to the last.
+
+    A step has the same ``batch_size`` images whatever the number of processes.
+
+    Raises:
+        ValueError: If they do not divide evenly.
+    """
+    shares = processes * config.accumulate
+    if config.batch_size % shares:
+        raise ValueError(
+            f"expected a batch_size that divides among {processes} processes x {config.accumulate} "
+            f"micro-batches, got {config.batch_size}"
+        )
+    size = config.batch_size // shares
+    return [
+        list(range(start, start + size))
+        for step in range(first, config.steps)
+        for micro in range(config.accumulate)
+        for start in [step * config.batch_size + (process * config.accumulate + micro) * size]
+    ]
+
+
+def starting_model(config: TrainConfig) -> tuple[MedGLIPForGrounding, bool]:
+    """The network that a run starts from, and whether its text encoder is its own (not a base weight).
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it does not fit.
+    """
+    if config.start is None:
+        return new_nano(config.image_size), False
+    folder = PACKAGED / config.start
+    folder = folder if folder.is_dir() else Path(config.start)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"expected a checkpoint folder or a packaged name, got {config.start!r}")
+    published = json.loads((folder / "config.json").read_text())["model_type"] != MedGLIPConfig.model_type
+    model = load_published(folder) if published else load_checkpoint(folder)
+    model.config.image_size = config.image_size
+    if published:
+        return model, True
+    with safe_open(folder / "model.safetensors", "pt") as tensors:
+        return model, any(name.startswith(TEXT_ENCODER) for name in list(tensors.keys()))
+
+
+def training_sets(
+    config: TrainConfig, data_dir: Path, out: Path, model_config: MedGLIPConfig
+) -> tuple[list[CocoSet], list[float]]:
+    """All sets of a run with their weights: new ones, old ones, phantoms; their labels are stated."""
+    names = [*config.sets, *config.replay]
+    sets = [read_coco(data_dir / "grounding" / name, "train") for name in names]
+    weights = list(config.sets.values())
+    state_labels(model_config, sets, kept=config.start is not None)
+    if config.phantoms:
+        drawn = phantom_sets(out / "phantoms", config.phantom_images)
+        sets[len(config.sets) : len(config.sets)] = drawn
+        weights += [config.phantoms / len(drawn)] * len(drawn)
+    if config.replay:
+        new, old = sum(weights), sum(config.replay.values())
+        weights = [weight / new * (1 - config.replay_share) for weight in weights]
+        weights += [weight / old * config.replay_share for weight in config.replay.values()]
+    return sets, weights
+
+
+def state_labels(config: MedGLIPConfig, sets: Sequence[CocoSet], kept: bool = False) -> None:
     """Write down what a model is trained on: every label of ``sets`` and the kinds of image it is seen in.
 
-    Modalities that share a conditioning (CR and DX) stand together. Phantoms do not count.
+    Modalities that share a conditioning (CR and DX) stand together. Phantoms do not count. What the start
+    stated before is ``kept`` or replaced.
     """
-    config.labels = list(dict.fromkeys(label for each in sets for label in each.labels))
+    known = dict(config.label_modalities or {}) if kept else {}
+    config.labels = list(
+        dict.fromkeys([*(config.labels if kept else ()), *(label for each in sets for label in each.labels)])
+    )
     config.label_modalities = {
         label: [
             code
             for group in config.modalities
-            if any(label in each.labels and each.modalities & set(group) for each in sets)
+            if set(known.get(label, ())) & set(group)
+            or any(label in each.labels and each.modalities & set(group) for each in sets)
             for code in group
         ]
         for label in config.labels
     }
-
-
-def drop_log_after(log: Path, step: int) -> None:
-    """Remove what an interrupted run logged after its last saved state, since those steps are run again."""
-    if log.exists():
-        lines = log.read_text().splitlines(keepends=True)
-        log.write_text(
-            "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step)
-        )
-
-
-def plot_losses(log: Path, picture: Path) -> None:
-    """Draw the losses of the last decoder layer and of the proposals against the step."""
-    from matplotlib.figure import Figure
-
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    window = max(len(entries) // 100, 1)
-    for name in ("class", "box", "giou", "class_proposals", "giou_proposals"):
-        values = [entry[name] for entry in entries]
-        smooth = [sum(values[i : i + window]) / window for i in range(0, len(values) - window + 1, window)]
-        axes.plot(
-            [entries[i]["step"] for i in range(0, len(values) - window + 1, window)], smooth, label=name
-        )
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title="Training losses")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=120)
 
 
 def main() -> None:

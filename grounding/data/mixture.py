@@ -1,7 +1,8 @@
-"""Training examples drawn from several sets: augmentation, prompts with absent phrases, batches.
+"""Training examples drawn from several sets: augmentation, prompts with absent phrases, noise, batches.
 
 Pictures are never mirrored: left and right are meaning. A draw depends on the seed and its position only, so
-a resumed run sees the examples an uninterrupted one would have seen.
+a resumed run sees the examples an uninterrupted one would have seen. Pictures travel as bytes and become
+numbers on the device that computes, a quarter of the memory.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..backbone import IMAGENET_MEAN, IMAGENET_STD
 from ..boxes import xyxy_to_cxcywh
-from ..criterion import GroundingTarget
-from ..preprocess import resize_square, stretch_contrast, to_tensor
-from ..prompts import Prompt, build_prompt, collate_prompts
+from ..denoising import DenoisingConfig, DenoisingQueries, NoisedBoxes, collate_denoising, noised_boxes
+from ..modality import build_modality_prompt
+from ..preprocess import resize_square, stretch_contrast
+from ..prompts import Prompt, collate_prompts
+from ..targets import GroundingTarget
 from .coco import CocoSet, Sample, read_pixels
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ class AugmentConfig:
         colour: Largest relative change of contrast, brightness and channel gain; gamma varies as much.
         synonym_probability: How often a label is asked for by a synonym.
         absent_phrases: Most phrases of other modalities added to a prompt.
+        annotated_absent: How often a label that the set annotates and the picture does not show is asked.
         unknown_modality: How often the modality is withheld.
     """
 
@@ -47,18 +52,33 @@ class AugmentConfig:
     colour: float = 0.2
     synonym_probability: float = 0.2
     absent_phrases: int = 4
+    annotated_absent: float = 1.0
     unknown_modality: float = 0.5
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training example: (3, S, S) pixels, a prompt, boxes (cxcywh in [0, 1]) and the modality's row."""
+    """One training example.
 
-    pixel_values: Tensor
+    Attributes:
+        pixels: (S, S, 3) uint8 RGB.
+        prompt: What is asked, P phrases.
+        boxes: (n, 4) float32 cxcywh in [0, 1].
+        phrase_index: (n,) phrase of each box.
+        unsure: (P,) bool, phrases of which a crop left too little to call them present or absent.
+        modality_id: The modality's row as the network is told it, 0 = withheld or unknown.
+        true_modality_id: The modality's row.
+        noised: Denoising queries.
+    """
+
+    pixels: Tensor
     prompt: Prompt
     boxes: Tensor
     phrase_index: Tensor
+    unsure: Tensor
     modality_id: int
+    true_modality_id: int
+    noised: NoisedBoxes
 
 
 class GroundingMixture(Dataset):
@@ -73,9 +93,11 @@ class GroundingMixture(Dataset):
         augment: AugmentConfig,
         length: int,
         seed: int,
+        denoising: DenoisingConfig | None = None,
     ) -> None:
         """Draw the order of all examples; the pictures are read when asked for."""
         self.sets, self.tokenizer, self.config, self.augment = sets, tokenizer, config, augment
+        self.denoising = denoising or DenoisingConfig()
         self.modality_ids = [frozenset(config.modality_id(m) for m in coco.modalities) for coco in sets]
         rng = np.random.default_rng(seed)
         share = np.asarray(weights, dtype=float) / sum(weights)
@@ -99,25 +121,44 @@ class GroundingMixture(Dataset):
         rng = np.random.default_rng((self.seed, position))
         coco = self.sets[self.draws[position, 0]]
         sample = coco.samples[self.draws[position, 1]]
-        pixels, boxes, labels = augmented(sample, self.config.image_size, self.augment, rng)
-        phrases, phrase_of_label = self._phrases(coco, sample, rng)
+        pixels, boxes, labels, cut = augmented(sample, self.config.image_size, self.augment, rng)
+        phrases, phrase_of_label = self._phrases(coco, sample, set(labels.tolist()), rng)
         known = rng.random() >= self.augment.unknown_modality
+        true_modality = self.config.modality_id(sample.modality)
+        modality = true_modality if known else 0
+        unsure = np.zeros(len(phrases), dtype=bool)
+        unsure[[place for place in phrase_of_label[np.setdiff1d(cut, labels)] if place >= 0]] = True
+        centred, index = xyxy_to_cxcywh(boxes), phrase_of_label[labels]
         return Example(
-            to_tensor(pixels),
-            build_prompt(self.tokenizer, phrases),
-            xyxy_to_cxcywh(torch.from_numpy(boxes)),
-            torch.from_numpy(phrase_of_label[labels]),
-            self.config.modality_id(sample.modality) if known else 0,
+            torch.from_numpy(pixels),
+            build_modality_prompt(self.tokenizer, phrases, self.config, modality),
+            torch.from_numpy(centred),
+            torch.from_numpy(index),
+            torch.from_numpy(unsure),
+            modality,
+            true_modality,
+            noised_boxes(centred, index, len(phrases), self.denoising, rng),
         )
 
     def _phrases(
-        self, coco: CocoSet, sample: Sample, rng: np.random.Generator
+        self, coco: CocoSet, sample: Sample, present: set[int], rng: np.random.Generator
     ) -> tuple[list[str], np.ndarray]:
-        """All labels of the set and some of other modalities, shuffled; and where each label stands."""
+        """Labels of the set and of other modalities, shuffled; and where each label stands (-1 = unasked).
+
+        Labels of the set that are not ``present`` are asked as often as ``annotated_absent`` says.
+        """
+        asked = [
+            index
+            for index in range(len(coco.labels))
+            if index in present
+            or self.augment.annotated_absent == 1.0
+            or rng.random() < self.augment.annotated_absent
+        ] or [int(rng.integers(len(coco.labels)))]
         own = []
-        for label, synonyms in zip(coco.labels, coco.synonyms, strict=True):
+        for index in asked:
+            synonyms = coco.synonyms[index]
             renamed = synonyms and rng.random() < self.augment.synonym_probability
-            own.append(str(rng.choice(synonyms)) if renamed else label)
+            own.append(str(rng.choice(synonyms)) if renamed else coco.labels[index])
         # An unknown modality (0) on either side proves nothing absent.
         modality = self.config.modality_id(sample.modality)
         others = [
@@ -132,15 +173,22 @@ class GroundingMixture(Dataset):
         absent = rng.choice(others, size=count, replace=False) if count else ()
         phrases = [*own, *(str(label) for label in absent)]
         order = rng.permutation(len(phrases))
-        position = np.empty(len(phrases), dtype=np.int64)
-        position[order] = np.arange(len(phrases))
-        return [phrases[index] for index in order], position[: len(own)]
+        place = np.empty(len(phrases), dtype=np.int64)
+        place[order] = np.arange(len(phrases))
+        position = np.full(len(coco.labels), -1, dtype=np.int64)
+        position[asked] = place[: len(asked)]
+        return [phrases[index] for index in order], position
 
 
 def augmented(
     sample: Sample, size: int, config: AugmentConfig, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A cropped, recoloured (size, size, 3) picture; boxes (n, 4) xyxy in [0, 1] of it; labels (n,)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A cropped and recoloured picture with its boxes.
+
+    Returns:
+        (size, size, 3) uint8 pixels; (n, 4) boxes xyxy in [0, 1] of them; (n,) labels; labels of the boxes of
+        which the crop left a part, but too little to keep them.
+    """
     pixels = stretch_contrast(read_pixels(sample.image_path))
     height, width = pixels.shape[:2]
     crop = (0.0, 0.0, float(width), float(height))
@@ -149,7 +197,8 @@ def augmented(
         left, top = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
         crop = (left, top, left + crop_w, top + crop_h)
     boxes, kept = crop_boxes(sample.boxes, crop, config.min_visible)
-    return _recolour(resize_square(pixels, size, crop), config.colour, rng), boxes, sample.labels[kept]
+    cut = sample.labels[~kept & (_visible(sample.boxes, crop) > 0)]
+    return _recolour(resize_square(pixels, size, crop), config.colour, rng), boxes, sample.labels[kept], cut
 
 
 def crop_boxes(
@@ -158,12 +207,17 @@ def crop_boxes(
     """Clip (n, 4) xyxy pixel boxes to an xyxy crop: those kept, in [0, 1] of the crop; bool (n,) kept."""
     left, top, right, bottom = crop
     low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
-    clipped = np.clip(boxes, low, high)
-    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-6)
-    visible = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / area
-    kept = visible >= min_visible
+    kept = _visible(boxes, crop) >= min_visible
     scale = np.array([right - left, bottom - top] * 2)
-    return ((clipped[kept] - low) / scale).astype(np.float32), kept
+    return ((np.clip(boxes, low, high)[kept] - low) / scale).astype(np.float32), kept
+
+
+def _visible(boxes: np.ndarray, crop: tuple[float, float, float, float]) -> np.ndarray:
+    """Share (n,) of the area of (n, 4) xyxy boxes that lies in an xyxy crop."""
+    left, top, right, bottom = crop
+    clipped = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom])
+    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-6)
+    return np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / area
 
 
 def _recolour(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -180,25 +234,62 @@ def _recolour(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> 
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples: pixel_values (B, 3, S, S), input_ids, attention_mask (B, T), modality_ids (B,), targets."""
+    """B examples.
 
-    pixel_values: Tensor
+    Attributes:
+        pixels: (B, S, S, 3) uint8 RGB.
+        input_ids: (B, T).
+        attention_mask: (B, T), 1 = a real token.
+        modality_ids: (B,).
+        targets: One for each image.
+        denoising: None where there are no such queries.
+    """
+
+    pixels: Tensor
     input_ids: Tensor
     attention_mask: Tensor
     modality_ids: Tensor
     targets: list[GroundingTarget]
+    denoising: DenoisingQueries | None = None
+
+    @property
+    def pixel_values(self) -> Tensor:
+        """(B, 3, S, S) float32, ImageNet-normalised, channels last in memory."""
+        mean, std = (
+            torch.tensor(values, device=self.pixels.device) for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        return ((self.pixels.float().div_(255.0) - mean) / std).permute(0, 3, 1, 2)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(
+            self.pixels.to(device),
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.modality_ids.to(device),
+            [target.to(device) for target in self.targets],
+            None if self.denoising is None else self.denoising.to(device),
+        )
 
 
 def collate(examples: Sequence[Example]) -> Batch:
     """Stack examples; every image keeps its own prompt."""
     input_ids, attention_mask, maps = collate_prompts([example.prompt for example in examples])
     return Batch(
-        torch.stack([example.pixel_values for example in examples]),
+        torch.stack([example.pixels for example in examples]),
         input_ids,
         attention_mask,
         torch.tensor([example.modality_id for example in examples]),
         [
-            GroundingTarget(example.boxes, example.phrase_index, positive)
+            GroundingTarget(
+                example.boxes, example.phrase_index, positive, example.unsure, example.true_modality_id
+            )
             for example, positive in zip(examples, maps, strict=True)
         ],
+        collate_denoising(
+            [example.noised for example in examples],
+            [example.boxes for example in examples],
+            [example.phrase_index for example in examples],
+            maps,
+        ),
     )

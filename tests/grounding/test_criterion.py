@@ -5,6 +5,7 @@ should be off 0.75 * 0.5^2 * ln 2 = 0.1299651 (focal loss, alpha 0.25, gamma 2).
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,11 +15,11 @@ from grounding.criterion import (
     CriterionConfig,
     GroundingCriterion,
     GroundingTarget,
-    _image_weights,
+    StepSize,
     _paired_giou,
     _repeats,
 )
-from grounding.modeling import GroundingOutput
+from grounding.outputs import GroundingOutput, LayerPredictions
 
 ON, OFF = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
 INF = float("inf")
@@ -61,9 +62,9 @@ def seen_targets(monkeypatch):
     seen = []
     original = GroundingCriterion._focal_loss
 
-    def spy(self, logits, class_target, token_mask):
-        seen.append(class_target.clone())
-        return original(self, logits, class_target, token_mask)
+    def spy(self, logits, class_target, mask):
+        seen.extend(class_target.clone())  # layer by layer
+        return original(self, logits, class_target, mask)
 
     monkeypatch.setattr(GroundingCriterion, "_focal_loss", spy)
     return seen
@@ -92,7 +93,8 @@ def test_focal_loss_away_from_zero_by_hand():
     # p = 0.75 on the token that should be on, p = 0.75 on the one that should be off.
     logits = torch.full((1, 1, 2), math.log(3))
     class_target = torch.tensor([[[1.0, 0.0]]])
-    loss = GroundingCriterion()._focal_loss(logits, class_target, all_real(logits))
+    mask = all_real(logits)[:, None]
+    loss = GroundingCriterion()._focal_loss(logits[None], class_target[None], mask)[0]
     expected = 0.25 * 0.25**2 * -math.log(0.75) + 0.75 * 0.75**2 * -math.log(0.25)
     assert loss.tolist() == pytest.approx([expected])
 
@@ -143,7 +145,8 @@ def test_losses_do_not_grow_with_the_batch(one_box):
 def test_weights_of_images_by_hand():
     # 0, 1, 4 and 9 boxes weigh 1, 1, 1/2 and 1/3 each; divided by sqrt(1) + sqrt(1) + sqrt(4) + sqrt(9) = 7.
     targets = [target([[0.5] * 4] * count, [0] * count, token_map([0], length=1)) for count in (0, 1, 4, 9)]
-    assert _image_weights(targets).tolist() == pytest.approx([1 / 7, 1 / 7, 1 / 14, 1 / 21])
+    weights = StepSize.of(targets).image_weights(targets)
+    assert weights.tolist() == pytest.approx([1 / 7, 1 / 7, 1 / 14, 1 / 21])
 
 
 def test_an_image_with_four_boxes_counts_twice_one_with_one():
@@ -239,8 +242,8 @@ def test_fault_b_proposals_keep_their_gradient(one_box):
 
 
 def match(logits, boxes, truth, repeats=1):
-    rows, columns = GroundingCriterion()._match(logits, boxes, truth, repeats)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+    rows, columns = GroundingCriterion()._match(logits[None], boxes[None], truth, repeats)
+    return list(zip(rows[0].tolist(), columns[0].tolist(), strict=True))
 
 
 def test_matching_cost_by_hand(monkeypatch):
@@ -324,6 +327,31 @@ def test_repeated_boxes_share_one_boxs_weight():
     for name in ("", "_layer0", "_proposals"):
         assert losses[f"box{name}"].item() == pytest.approx(0.4)
         assert losses[f"giou{name}"].item() == pytest.approx(0.75)
+
+
+def test_one_to_many_branch_takes_a_box_several_times(seen_targets):
+    truth = target([[0.5, 0.5, 0.4, 0.4]], [0], token_map([0], length=2))
+    logits, boxes = torch.zeros(1, 1, 2), torch.tensor([[[0.5, 0.5, 0.2, 0.2]]])
+    many = LayerPredictions(torch.zeros(2, 1, 20, 2), boxes.expand(2, 1, 20, 4))
+    plain = output(logits, boxes)
+    losses = GroundingCriterion()(replace(plain, many=many), [truth], all_real(logits))
+    assert [int(seen[..., 0].sum()) for seen in seen_targets] == [1, 1, 4, 4]  # layer, proposal, branch
+    assert losses["box_many"].item() == losses["box_many_layer0"].item() == pytest.approx(0.4)
+    without = GroundingCriterion()(plain, [truth], all_real(logits))
+    added = sum(
+        weight * losses[f"{part}_many{layer}"]
+        for part, weight in (("class", 2), ("box", 5), ("giou", 2))
+        for layer in ("", "_layer0")
+    )
+    assert (losses["loss"] - without["loss"]).item() == pytest.approx(added.item())
+
+
+def test_auxiliary_weight(one_box):
+    logits, boxes, truth = one_box
+    one = 2 * (ON + OFF) + 5 * 0.4 + 2 * 0.75
+    config = CriterionConfig(auxiliary_weight=0.5, proposal_weight=0.0)
+    losses = GroundingCriterion(config)(output(logits, boxes, layers=3), [truth], all_real(logits))
+    assert losses["loss"].item() == pytest.approx(2 * one)
 
 
 # --- nothing there, and padding -----------------------------------------------------------------------------

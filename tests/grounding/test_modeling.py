@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, MMGroundingDinoConfig, MMGroundingDinoForObjectDetection, SwinConfig
 
 from grounding.checkpoint import load_published
-from grounding.criterion import GroundingCriterion, GroundingTarget
+from grounding.criterion import CriterionConfig, GroundingCriterion, GroundingTarget
 from grounding.modeling import MedGLIPConfig, load_text_encoder
 from grounding.prompts import build_prompt, collate_prompts
 
@@ -153,13 +153,38 @@ def test_fault_b_proposal_heads_learn(make_tiny_model, prompts, pixels):
 
 
 def test_every_parameter_takes_part_in_the_loss(make_tiny_model, prompts, pixels):
-    model = make_tiny_model().train()
+    model = make_tiny_model(presence=True).train()
     ids, mask, maps = prompts
     output = model(pixels, ids, mask, modality_ids=torch.tensor([1, 2]))
-    targets = [GroundingTarget(torch.full((1, 4), 0.4), torch.tensor([0]), m) for m in maps]
-    GroundingCriterion()(output, targets, mask.bool())["loss"].backward()
+    targets = [GroundingTarget(torch.full((1, 4), 0.4), torch.tensor([0]), m, None, 1) for m in maps]
+    criterion = GroundingCriterion(CriterionConfig(presence_weight=1.0, modality_weight=1.0))
+    criterion(output, targets, mask.bool())["loss"].backward()
     idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert idle == []
+    assert idle == ["denoising_projection.weight", "denoising_projection.bias"]  # without such queries
+
+
+def test_recomputed_activations_give_the_same_gradients(make_tiny_model, prompts, pixels):
+    ids, mask, maps = prompts
+    targets = [GroundingTarget(torch.full((1, 4), 0.4), torch.tensor([0]), m) for m in maps]
+    gradients = []
+    for recompute in (False, True):
+        model = make_tiny_model().train()
+        model.recompute = recompute
+        GroundingCriterion()(model(pixels, ids, mask), targets, mask.bool())["loss"].backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_conditioning_can_be_turned_off(make_tiny_model, prompts, pixels):
+    ids, mask, _ = prompts
+    model = make_tiny_model(modality_conditioning=False)
+    with torch.no_grad():
+        plain = model(pixels, ids, mask)
+        model.modality_embedding.weight.fill_(1.0)
+        told = model(pixels, ids, mask, modality_ids=torch.tensor([3, 2]))
+    assert torch.equal(plain.logits, told.logits)
 
 
 def test_output_shapes_and_last_layer(tiny_model, prompts, pixels):

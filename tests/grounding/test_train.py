@@ -9,21 +9,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from grounding import checkpoint as checkpoints
 from grounding import train as training
+from grounding.criterion import CriterionConfig
 from grounding.data.coco import read_coco
 from grounding.data.mixture import AugmentConfig, GroundingMixture, collate
+from grounding.denoising import DenoisingConfig
 from grounding.modeling import MedGLIPConfig
-from grounding.train import (
-    TrainConfig,
-    Trainer,
-    freeze_stages,
-    parameter_groups,
-    rate_factor,
-    state_labels,
-    train,
-)
-
-CPU = torch.device("cpu")
+from grounding.schedule import freeze_stages, parameter_groups, rate_factor
+from grounding.train import TrainConfig, Trainer, state_labels, step_positions, train, training_sets
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +64,7 @@ def tiny_training(monkeypatch, make_tiny_model, tokenizer):
 
 @pytest.fixture
 def trainer(tiny_training):
-    return Trainer(config_for(), tiny_training(128), CPU)
+    return Trainer(config_for(), tiny_training(128))
 
 
 @pytest.fixture
@@ -83,12 +77,12 @@ def one_thread():
 
 def test_loss_falls_on_one_repeated_batch(tiny_training, data_folder, tokenizer):
     config = config_for(steps=1000, warmup_steps=1, learning_rate=2e-3)
-    trainer = Trainer(config, tiny_training(128), CPU)
+    trainer = Trainer(config, tiny_training(128))
     sets = [read_coco(data_folder / "grounding" / name, "train") for name in config.sets]
     model_config = trainer.model.config
     mixture = GroundingMixture(sets, [1, 1], tokenizer, model_config, AugmentConfig(), 2, seed=0)
     batch = collate([mixture[0], mixture[1]])
-    losses = [trainer.train_step(batch)["loss"] for _ in range(12)]
+    losses = [trainer.train_step([batch])["loss"] for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -98,10 +92,10 @@ def test_interrupted_run_equals_the_uninterrupted_one_bit_for_bit(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(config_for(), data_folder, whole)
 
-    def interrupted(self, batch, step=Trainer.train_step):
+    def interrupted(self, batches, step=Trainer.train_step):
         if self.step == 3:
             raise KeyboardInterrupt
-        return step(self, batch)
+        return step(self, batches)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "train_step", interrupted)
@@ -151,8 +145,12 @@ def test_learning_rate_by_hand(step, factor):
 
 
 def test_step_uses_the_scheduled_rates(trainer, monkeypatch):
-    monkeypatch.setattr(Trainer, "losses", lambda self, batch: {"loss": self.model.model.level_embed.sum()})
-    entry = trainer.train_step(None)
+    def backward(self, batches):
+        self.model.model.level_embed.sum().backward()
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(Trainer, "backward", backward)
+    entry = trainer.train_step([])
     assert entry["learning_rate"] == pytest.approx(2e-4)  # first of two warm-up steps
     assert {group["lr"] for group in trainer.optimizer.param_groups} == {2e-4, 0.25 * 2e-4}
     assert entry["gradient_norm"] == pytest.approx((3 * 32) ** 0.5)  # before clipping
@@ -244,3 +242,116 @@ def test_the_checkpoint_states_its_labels_in_the_order_of_the_sets(data_folder):
     state_labels(config, sets)
     assert config.labels == ["left lung", "polyp"]
     assert config.label_modalities == {"left lung": ["CR", "DX"], "polyp": ["ES"]}
+
+
+# --- larger steps, other starts, what is tuned --------------------------------------------------------------
+
+
+def test_positions_of_all_processes_make_up_the_step():
+    config = config_for(batch_size=8, accumulate=2, steps=3)
+    parts = [step_positions(config, 1, process, 2) for process in (0, 1)]
+    assert parts[0] == [[8, 9], [10, 11], [16, 17], [18, 19]]
+    assert parts[1] == [[12, 13], [14, 15], [20, 21], [22, 23]]
+    with pytest.raises(ValueError, match="divides among 3 processes x 2 micro-batches, got 8"):
+        step_positions(config, 0, 0, 3)
+
+
+FULL = {
+    "denoising": DenoisingConfig(queries=8),
+    "criterion": CriterionConfig(presence_weight=1.0, modality_weight=1.0),
+    "many_queries": 6,
+}
+
+
+@pytest.fixture
+def examples(tiny_training, data_folder, tokenizer):
+    """Four examples with everything that is trained."""
+    sets = [read_coco(data_folder / "grounding" / name, "train") for name in ("bright", "dark")]
+    config = MedGLIPConfig(image_size=128)
+    augment = AugmentConfig(unknown_modality=0.0)
+    mixture = GroundingMixture(sets, [1, 1], tokenizer, config, augment, 4, 0, FULL["denoising"])
+    return [mixture[i] for i in range(4)]
+
+
+def test_micro_batches_give_the_gradients_of_one_batch(tiny_training, examples):
+    results = []
+    for parts in ([examples], [examples[:2], examples[2:]]):
+        trainer = Trainer(config_for(seed=1, **FULL), make_seeded(tiny_training))
+        losses = trainer.backward([collate(part) for part in parts])
+        results.append((losses, {name: p.grad for name, p in trainer.trainable.items()}))
+    (whole, expected), (parts, got) = results
+    assert {"class_denoising", "giou_many", "presence", "modality"} <= set(whole)
+    assert parts == pytest.approx(whole, rel=1e-3, abs=1e-5)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-4)
+
+
+def make_seeded(make):
+    torch.manual_seed(0)
+    return make(128)
+
+
+def test_heads_without_a_loss_are_not_trained(trainer, tiny_training):
+    heads = ("presence_head", "modality_head", "denoising_projection")
+    assert not any(name.startswith(heads) for name in trainer.trainable)
+    assert not trainer.model.config.presence
+    full = Trainer(config_for(**FULL, modality_conditioning=False), tiny_training(128))
+    for head in heads:
+        assert any(name.startswith(head) for name in full.trainable)
+    assert full.model.config.presence and "modality_embedding.weight" not in full.trainable
+
+
+@pytest.mark.parametrize("tune", ["frozen_backbone", "lora"])
+def test_tuning_from_a_checkpoint(tune, tiny_training, data_folder, tmp_path, monkeypatch):
+    first = train(config_for(sets={"dark": 1.0}, steps=1), data_folder, tmp_path / "first")
+    monkeypatch.setattr(checkpoints, "load_text_encoder", lambda model, folder: None)
+    monkeypatch.setattr("grounding.base_weights.fetch", lambda name: None)
+    config = config_for(
+        sets={"bright": 1.0},
+        replay={"dark": 1.0},
+        start=str(first),
+        tune=tune,
+        steps=2,
+        save_every=1,
+        recompute=True,
+    )
+    second = train(config, data_folder, tmp_path / "second")
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert tune == "lora" or not any("conv_encoder" in name for name in changed)
+    stated = json.loads((second / "config.json").read_text())
+    assert stated["labels"] == ["left lung", "polyp"]
+    assert stated["label_modalities"] == {"left lung": ["CR", "DX"], "polyp": ["ES"]}
+
+
+def test_replay_gets_its_share(data_folder, tmp_path):
+    config = config_for(sets={"bright": 3.0}, replay={"dark": 2.0}, replay_share=0.25)
+    sets, weights = training_sets(config, data_folder, tmp_path, MedGLIPConfig())
+    assert [each.name for each in sets] == ["bright", "dark"]
+    assert weights == pytest.approx([0.75, 0.25])
+
+
+def test_a_missing_start_is_named():
+    with pytest.raises(FileNotFoundError, match="a packaged name, got 'nowhere'"):
+        training.starting_model(config_for(start="nowhere"))
+
+
+def test_impossible_configurations_are_refused():
+    with pytest.raises(ValueError, match="expected tune to be one of"):
+        config_for(tune="all")
+    with pytest.raises(ValueError, match="replay_share in"):
+        config_for(replay_share=1.0)
+
+
+def test_stages_of_another_backbone_are_refused(trainer):
+    del trainer.model.model.backbone.conv_encoder.model.network
+    with pytest.raises(ValueError, match="expected an EfficientNet backbone for frozen_stages=2"):
+        freeze_stages(trainer.model, 2)
+
+
+def test_log_holds_speed_and_tensorboard_is_optional(tiny_training, data_folder, tmp_path):
+    train(config_for(steps=1, tensorboard=True), data_folder, tmp_path)
+    entry = json.loads((tmp_path / "log.jsonl").read_text())
+    assert entry["images_s"] > 0 and entry["seconds"] > 0

@@ -1,5 +1,7 @@
 """Training examples: crops by hand, no mirroring, repeatable draws, honest absent phrases, weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 from grounding.data.coco import CocoSet, Sample
 from grounding.data.mixture import AugmentConfig, GroundingMixture, augmented, collate, crop_boxes
+from grounding.denoising import DenoisingConfig
 from grounding.modeling import MedGLIPConfig
 
 PLAIN = AugmentConfig(crop_probability=0.0, colour=0.0, synonym_probability=0.0, absent_phrases=0)
@@ -66,7 +69,9 @@ def test_pictures_are_never_mirrored(tmp_path):
     sample = make_sample(tmp_path / "a.png", pixels, [[0, 0, 50, 30]], [0])
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        picture, boxes, _ = augmented(sample, 32, AugmentConfig(crop_probability=1.0, min_visible=0.0), rng)
+        picture, boxes, _, _ = augmented(
+            sample, 32, AugmentConfig(crop_probability=1.0, min_visible=0.0), rng
+        )
         assert picture[0, 0, 0] > picture[0, -1, 0]
         assert picture[0, 0, 0] > picture[-1, 0, 0]
         assert boxes[0, :2].tolist() == [
@@ -82,7 +87,7 @@ def test_boxes_follow_the_picture_through_a_crop(tmp_path):
     sample = make_sample(tmp_path / "a.png", pixels, [[60, 40, 110, 60]], [0])
     for seed in range(20):
         config = AugmentConfig(crop_probability=1.0, colour=0.0)
-        picture, boxes, labels = augmented(sample, 64, config, np.random.default_rng(seed))
+        picture, boxes, labels, _ = augmented(sample, 64, config, np.random.default_rng(seed))
         if len(boxes):
             rows, columns = np.nonzero(picture[..., 0] > 127)
             seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -106,7 +111,7 @@ def test_without_augmentation_training_sees_what_inference_sees(tmp_path):
 
     pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
     sample = make_sample(tmp_path / "a.png", pixels)
-    picture, _, _ = augmented(sample, 32, PLAIN, np.random.default_rng(0))
+    picture, _, _, _ = augmented(sample, 32, PLAIN, np.random.default_rng(0))
     assert torch.equal(to_tensor(picture), preprocess(pixels, 32))
 
 
@@ -160,7 +165,7 @@ def phrases_of(tokenizer):
 
 def equal(a, b):
     return (
-        torch.equal(a.pixel_values, b.pixel_values)
+        torch.equal(a.pixels, b.pixels)
         and a.prompt == b.prompt
         and torch.equal(a.boxes, b.boxes)
         and torch.equal(a.phrase_index, b.phrase_index)
@@ -176,7 +181,7 @@ def test_an_example_depends_on_seed_and_position_only(mix):
     assert all(equal(a, b) for a, b in zip(forwards, backwards, strict=True))
     reseeded = mix(names, AugmentConfig(), length=6, seed=1)
     assert not any(equal(example, reseeded[i]) for i, example in enumerate(forwards))
-    assert not any(torch.equal(forwards[0].pixel_values, later.pixel_values) for later in forwards[1:])
+    assert not any(torch.equal(forwards[0].pixels, later.pixels) for later in forwards[1:])
 
 
 def test_boxes_are_cxcywh_and_point_at_their_own_phrase(mix, phrases_of):
@@ -263,3 +268,70 @@ def test_collate_keeps_each_images_own_prompt(mix):
     assert batch.targets[1].positive_map.int().tolist() == [[0, 1, 1, 1, 0, 0]]
     assert torch.equal(batch.targets[1].boxes, second.boxes)
     assert batch.modality_ids.tolist() == [first.modality_id, second.modality_id]
+
+
+def test_batch_makes_the_network_input(mix):
+    from grounding.preprocess import to_tensor
+
+    example = mix(["abdomen"])[0]
+    batch = collate([example])
+    assert batch.pixels.dtype == torch.uint8
+    torch.testing.assert_close(batch.pixel_values[0], to_tensor(example.pixels.numpy()))
+    assert batch.pixel_values.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_labels_not_in_the_picture_are_asked_as_often_as_told(sets, mix, phrases_of):
+    only_liver = [replace(s, boxes=s.boxes[:1], labels=s.labels[:1]) for s in sets["abdomen"].samples]
+    sets["abdomen"] = replace(sets["abdomen"], samples=tuple(only_liver))
+    asked = {
+        share: {
+            tuple(sorted(phrases_of(e))) for e in mix(["abdomen"], replace(PLAIN, annotated_absent=share), 12)
+        }
+        for share in (0.0, 0.5, 1.0)
+    }
+    assert asked[0.0] == {("liver",)}
+    assert asked[0.5] == {("liver",), ("liver", "spleen")}
+    assert asked[1.0] == {("liver", "spleen")}
+
+
+def test_something_is_asked_of_a_picture_that_shows_nothing(sets, mix, phrases_of):
+    empty = [replace(s, boxes=s.boxes[:0], labels=s.labels[:0]) for s in sets["abdomen"].samples]
+    sets["abdomen"] = replace(sets["abdomen"], samples=tuple(empty))
+    for example in mix(["abdomen"], replace(PLAIN, annotated_absent=0.0)):
+        assert len(phrases_of(example)) == 1 and len(example.boxes) == 0
+
+
+def test_a_phrase_cut_away_in_part_is_unsure(mix, phrases_of):
+    augment = replace(PLAIN, crop_probability=1.0, min_crop=0.5, min_visible=0.95)
+    seen = set()
+    for example in mix(["abdomen"], augment, length=40):
+        shown = set(example.phrase_index.tolist())
+        for index, unsure in enumerate(example.unsure.tolist()):
+            assert not (unsure and index in shown)
+            seen.add((unsure, index in shown))
+    assert seen == {(True, False), (False, True), (False, False)}
+
+
+def test_true_modality_is_kept_when_withheld_and_prefix_follows_what_is_told(sets, tokenizer):
+    config = MedGLIPConfig(image_size=32, modality_prefix=True)
+    for withheld, told in ((1.0, 0), (0.0, 2)):
+        augment = replace(PLAIN, unknown_modality=withheld)
+        example = GroundingMixture([sets["abdomen"]], [1.0], tokenizer, config, augment, 1, 0)[0]
+        assert (example.modality_id, example.true_modality_id) == (told, 2)
+        assert (example.prompt.token_spans[0][0] > 1) == bool(told)
+        assert collate([example]).targets[0].modality_id == 2
+
+
+def test_denoising_queries_come_with_the_example(sets, tokenizer):
+    config = MedGLIPConfig(image_size=32)
+    arguments = ([sets["abdomen"]], [1.0], tokenizer, config, PLAIN, 2, 0)
+    mixture = GroundingMixture(*arguments, DenoisingConfig(queries=8, phrase_noise=0.0))
+    batch = collate([mixture[0], mixture[1]])
+    assert batch.denoising.boxes.shape == (2, 8, 4)  # two boxes, positive and negative, two groups
+    for row in range(2):
+        for query in (0, 1):
+            truth = batch.targets[row]
+            tokens = truth.positive_map[truth.phrase_index[query]]
+            assert torch.equal(batch.denoising.positive[row, query], tokens)
+            assert torch.equal(batch.denoising.target_boxes[row, query], truth.boxes[query])
+    assert collate([GroundingMixture(*arguments)[0]]).denoising is None
