@@ -1,8 +1,8 @@
-"""The fusion of image and text as two fused attentions.
+"""The fusion of image and text without needless tables.
 
-The library builds the table of all image x text scores, copies it for the other direction, shifts, clamps and
-masks both and keeps them for the backward pass. Both directions are plain attention, so torch's fused kernel
-computes them without the tables. The numbers are the library's but for rounding.
+The library builds the table of all image x text scores, copies it for the other direction, and shifts, clamps
+and masks both. Here the CPU shares one table between both directions; other devices have fused kernels that
+need none. The numbers are the library's but for rounding.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoBiMultiHeadAttention,
     MMGroundingDinoFusionLayer,
 )
+
+Padding = tuple[Tensor | None, Tensor | None]
+"""True on padded keys, (B, 1, 1, T) of the text and (B, 1, 1, N) of the image."""
 
 
 class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
@@ -29,29 +32,55 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
 
         The masks (B, N) and (B, T) are True on padding, as the library has it.
         """
-        vision = self._heads(self.vision_proj(vision_features))
+        vision = self._heads(self.vision_proj(vision_features) * self.scale)
         text = self._heads(self.text_proj(text_features))
-        to_vision = self._attend(
-            vision, text, self._heads(self.values_text_proj(text_features)), text_attention_mask
+        values = (
+            self._heads(self.values_text_proj(text_features)),
+            self._heads(self.values_vision_proj(vision_features)),
         )
-        to_text = self._attend(
-            text, vision, self._heads(self.values_vision_proj(vision_features)), vision_attention_mask
-        )
+        padding = (_keys(text_attention_mask), _keys(vision_attention_mask))
+        attend = self._share if vision.device.type == "cpu" else self._attend
+        to_vision, to_text = attend(vision, text, values, padding)
+        to_vision, to_text = (each.transpose(1, 2).flatten(2) for each in (to_vision, to_text))
         return (self.out_vision_proj(to_vision), None), (self.out_text_proj(to_text), None)
 
     def _heads(self, tensor: Tensor) -> Tensor:
         return tensor.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
-        attended: Tensor = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if padding is None else ~padding[:, None, None],
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=self.scale,
-        )
-        return attended.transpose(1, 2).flatten(2)
+    def _share(
+        self, vision: Tensor, text: Tensor, values: tuple[Tensor, Tensor], padding: Padding
+    ) -> tuple[Tensor, Tensor]:
+        """Both directions from one table of scores (B, H, N, T)."""
+        scores = vision @ text.transpose(-1, -2)
+        results = []
+        for table, value, padded in zip((scores, scores.transpose(-1, -2)), values, padding, strict=True):
+            if padded is not None:
+                table = table.masked_fill(padded, float("-inf"))
+            shares = F.dropout(table.softmax(-1), self.dropout, self.training)
+            results.append(shares.to(value.dtype) @ value)
+        return results[0], results[1]
+
+    def _attend(
+        self, vision: Tensor, text: Tensor, values: tuple[Tensor, Tensor], padding: Padding
+    ) -> tuple[Tensor, Tensor]:
+        """Both directions by torch's fused kernels."""
+        results = [
+            F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=None if padded is None else ~padded,
+                dropout_p=self.dropout if self.training else 0.0,
+                scale=1.0,
+            )
+            for query, key, value, padded in zip((vision, text), (text, vision), values, padding, strict=True)
+        ]
+        return results[0], results[1]
+
+
+def _keys(padding: Tensor | None) -> Tensor | None:
+    """(B, K) to (B, 1, 1, K), or None where there is no padding to mask."""
+    return None if padding is None else padding[:, None, None]
 
 
 def use_fused_attention(model: nn.Module) -> None:
