@@ -37,7 +37,7 @@ from grounding.data.mixture import Batch, GroundingMixture, collate
 from grounding.modeling import MedGLIPForGrounding
 from grounding.prompts import load_tokenizer
 from grounding.schedule import freeze, parameter_groups, rate_factor
-from grounding.train import starting_model, step_positions, train, training_sets
+from grounding.train import picture_sides, starting_model, step_positions, train, training_sets
 from grounding.train_config import TrainConfig
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -119,7 +119,7 @@ def train_stock(config: TrainConfig, data_dir: Path, out: Path) -> tuple[Path, i
         load_tokenizer(),
         ours.config,
         config.augment,
-        config.steps * config.batch_size,
+        picture_sides(config),
         config.seed,
         config.denoising,  # unused, but drawn: so the examples are those that ours sees
     )

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch.utils.data import DataLoader
@@ -67,7 +68,7 @@ def train(
         load_tokenizer(),
         trainer.model.config,
         config.augment,
-        config.steps * config.batch_size,
+        picture_sides(config),
         config.seed,
         config.denoising,
     )
@@ -142,6 +143,13 @@ def step_positions(config: TrainConfig, first: int, process: int, processes: int
     ]
 
 
+def picture_sides(config: TrainConfig) -> np.ndarray:
+    """Side in pixels of the picture of every example of a run, in order."""
+    sides = np.full(config.steps * config.batch_size, config.image_size)
+    sides[: config.first_steps * config.batch_size] = config.first_image_size
+    return sides
+
+
 def starting_model(config: TrainConfig) -> tuple[MedGLIPForGrounding, bool]:
     """The network that a run starts from, and whether its text encoder is its own (not a base weight).
 
@@ -169,7 +177,9 @@ def training_sets(
 ) -> tuple[list[CocoSet], list[float]]:
     """All sets of a run with their weights: new ones, old ones, phantoms; their labels are stated."""
     names = [*config.sets, *config.replay]
-    sets = [read_coco(data_dir / "grounding" / name, "train") for name in names]
+    sets = [
+        read_coco(data_dir / "grounding" / name, "train").without_held_out(config.hold_out) for name in names
+    ]
     weights = list(config.sets.values())
     state_labels(model_config, sets, kept=config.start is not None)
     if config.phantoms:

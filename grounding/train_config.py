@@ -19,6 +19,7 @@ class TrainConfig:
         sets: Weight of each set (a folder under ``<data-dir>/grounding``) in the mixture.
         replay: Weight of each old set, shown again so that it is not forgotten while ``sets`` are learned.
         replay_share: Part of the images that ``replay`` gets, where there is any.
+        hold_out: Part of each set (whole patients) kept from training, to fit a calibration on.
         phantoms: Weight of the phantoms in the mixture, shared evenly by their modalities.
         phantom_images: Phantoms drawn of each modality.
         start: Checkpoint to start from: a packaged name, a folder of ours, or a published MM-Grounding-DINO
@@ -26,6 +27,9 @@ class TrainConfig:
         tune: "full"; "frozen_backbone"; or "lora": adapters on all attention and feed-forward layers.
         lora_rank: Rank of the adapters.
         image_size: Side of the square network input in pixels.
+        first_image_size: The same for the first ``first_steps`` steps: most of the learning is done on small
+            pictures, which are cheap.
+        first_steps: Steps at ``first_image_size``.
         batch_size: Images a step, over all processes and micro-batches.
         accumulate: Micro-batches a step.
         steps: Optimiser steps in all.
@@ -54,12 +58,15 @@ class TrainConfig:
     sets: dict[str, float]
     replay: dict[str, float] = field(default_factory=dict)
     replay_share: float = 0.3
+    hold_out: float = 0.0
     phantoms: float = 0.0
     phantom_images: int = 60
     start: str | None = None
     tune: str = "full"
     lora_rank: int = 16
     image_size: int = 320
+    first_image_size: int = 256
+    first_steps: int = 0
     batch_size: int = 8
     accumulate: int = 1
     steps: int = 2000

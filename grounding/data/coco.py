@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..boxes import xywh_to_xyxy
+from .holdout import held_out_groups
 
 # Sets that state their modality only in words.
 _CODE_OF_WORD = {
@@ -31,6 +32,7 @@ class Sample:
         boxes: (n, 4) float32 xyxy pixels of the picture.
         labels: (n,) index into the set's labels.
         modality: DICOM code, or None where the set does not say.
+        group: What the images of one patient share; the image alone where patients are unknown.
     """
 
     image_path: Path
@@ -38,6 +40,7 @@ class Sample:
     boxes: np.ndarray
     labels: np.ndarray
     modality: str | None
+    group: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class CocoSet:
     def modalities(self) -> frozenset[str | None]:
         """The modalities that occur in the set."""
         return frozenset(sample.modality for sample in self.samples)
+
+    def without_held_out(self, fraction: float) -> CocoSet:
+        """The set without the part that :func:`held_out_groups` keeps from training."""
+        held = held_out_groups(self.name, [sample.group for sample in self.samples], fraction)
+        return replace(self, samples=tuple(sample for sample in self.samples if sample.group not in held))
 
 
 def read_coco(folder: Path, split: str) -> CocoSet:
@@ -93,6 +101,7 @@ def read_coco(folder: Path, split: str) -> CocoSet:
                 xywh_to_xyxy(boxes),
                 np.array([index_of[a["category_id"]] for a in own], dtype=np.int64),
                 modality_code(image),
+                image_group(image),
             )
         )
     return CocoSet(
@@ -101,6 +110,11 @@ def read_coco(folder: Path, split: str) -> CocoSet:
         tuple(tuple(category.get("synonyms") or ()) for category in categories),
         tuple(samples),
     )
+
+
+def image_group(image: dict) -> str:
+    """What a json image record shares with others of its patient; its own name where it does not say."""
+    return str(image.get("patient") or image.get("group") or f"image {image['id']}")
 
 
 def modality_code(image: dict) -> str | None:

@@ -82,7 +82,7 @@ class Example:
 
 
 class GroundingMixture(Dataset):
-    """``length`` examples drawn from ``sets`` in proportion to ``weights``, each set in shuffled order."""
+    """Examples drawn from ``sets`` in proportion to ``weights``, each set in shuffled order."""
 
     def __init__(
         self,
@@ -91,11 +91,15 @@ class GroundingMixture(Dataset):
         tokenizer: PreTrainedTokenizerBase,
         config: MedGLIPConfig,
         augment: AugmentConfig,
-        length: int,
+        sides: np.ndarray,
         seed: int,
         denoising: DenoisingConfig | None = None,
     ) -> None:
-        """Draw the order of all examples; the pictures are read when asked for."""
+        """Draw the order of all examples; the pictures are read when asked for.
+
+        ``sides`` holds the side in pixels of each example's picture: as many as there are examples.
+        """
+        length, self.sides = len(sides), sides
         self.sets, self.tokenizer, self.config, self.augment = sets, tokenizer, config, augment
         self.denoising = denoising or DenoisingConfig()
         self.modality_ids = [frozenset(config.modality_id(m) for m in coco.modalities) for coco in sets]
@@ -121,7 +125,7 @@ class GroundingMixture(Dataset):
         rng = np.random.default_rng((self.seed, position))
         coco = self.sets[self.draws[position, 0]]
         sample = coco.samples[self.draws[position, 1]]
-        pixels, boxes, labels, cut = augmented(sample, self.config.image_size, self.augment, rng)
+        pixels, boxes, labels, cut = augmented(sample, int(self.sides[position]), self.augment, rng)
         phrases, phrase_of_label = self._phrases(coco, sample, set(labels.tolist()), rng)
         known = rng.random() >= self.augment.unknown_modality
         true_modality = self.config.modality_id(sample.modality)

@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", default="", help="comma-separated set names; default: every set found")
     parser.add_argument("--checkpoint", default="nano", help="grounder: a shipped name or a folder")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--fraction", type=float, default=0.15, help="share of train's groups held out")
+    parser.add_argument("--fraction", type=float, default=0.1, help="share of train's groups held out")
     parser.add_argument("--with-bias", action="store_true", help="fit a bias beside the temperature")
     parser.add_argument("--out", type=Path, required=True, help="calibration.json")
     args = parser.parse_args(argv)

@@ -5,7 +5,6 @@ Owns the reading of COCO json for evaluation. Knows no detector. Boxes are xyxy,
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import xywh_to_xyxy
-from ..data.coco import modality_code
+from ..data.coco import image_group, modality_code
+from ..data.holdout import held_out_groups
 from ..types import MedicalImage
 from .dataset import open_image, read_coco
 
@@ -141,7 +141,6 @@ def read_targets(folder: str | Path, split: str = "val", *, limit: int | None = 
 
 def _target(image: dict[str, Any], annotations: Sequence[dict[str, Any]], index_of: dict[int, int]) -> Target:
     boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-    group = image.get("patient") or image.get("group") or f"image {image['id']}"
     return Target(
         image_id=image["id"],
         file_name=image["file_name"],
@@ -149,19 +148,11 @@ def _target(image: dict[str, Any], annotations: Sequence[dict[str, Any]], index_
         boxes=xywh_to_xyxy(boxes),
         labels=np.array([index_of[a["category_id"]] for a in annotations], dtype=np.int64),
         modality=modality_code(image),
-        group=str(group),
+        group=image_group(image),
     )
 
 
-def held_out(targets: TargetSet, fraction: float = 0.15) -> TargetSet:
-    """The images of about `fraction` of the groups, chosen by a hash of the group's name.
-
-    Whole groups, so that no patient is on both sides; by hash, so that whoever holds out the same fraction of
-    a set holds out the same images.
-    """
-
-    def share(target: Target) -> float:
-        digest = hashlib.sha256(f"{targets.name}/{target.group}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
-
-    return targets.only(lambda target: share(target) < fraction)
+def held_out(targets: TargetSet, fraction: float) -> TargetSet:
+    """The images that a training with the same ``hold_out`` did not see (see :func:`held_out_groups`)."""
+    held = held_out_groups(targets.name, targets.groups, fraction)
+    return targets.only(lambda target: target.group in held)

@@ -80,7 +80,9 @@ def test_loss_falls_on_one_repeated_batch(tiny_training, data_folder, tokenizer)
     trainer = Trainer(config, tiny_training(128))
     sets = [read_coco(data_folder / "grounding" / name, "train") for name in config.sets]
     model_config = trainer.model.config
-    mixture = GroundingMixture(sets, [1, 1], tokenizer, model_config, AugmentConfig(), 2, seed=0)
+    mixture = GroundingMixture(
+        sets, [1, 1], tokenizer, model_config, AugmentConfig(), np.full(2, model_config.image_size), seed=0
+    )
     batch = collate([mixture[0], mixture[1]])
     losses = [trainer.train_step([batch])["loss"] for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
@@ -269,7 +271,9 @@ def examples(tiny_training, data_folder, tokenizer):
     sets = [read_coco(data_folder / "grounding" / name, "train") for name in ("bright", "dark")]
     config = MedGLIPConfig(image_size=128)
     augment = AugmentConfig(unknown_modality=0.0)
-    mixture = GroundingMixture(sets, [1, 1], tokenizer, config, augment, 4, 0, FULL["denoising"])
+    mixture = GroundingMixture(
+        sets, [1, 1], tokenizer, config, augment, np.full(4, config.image_size), 0, FULL["denoising"]
+    )
     return [mixture[i] for i in range(4)]
 
 

@@ -8,9 +8,12 @@ import torch
 from PIL import Image
 
 from grounding.data.coco import CocoSet, Sample
+from grounding.data.holdout import held_out_groups
 from grounding.data.mixture import AugmentConfig, GroundingMixture, augmented, collate, crop_boxes
 from grounding.denoising import DenoisingConfig
 from grounding.modeling import MedGLIPConfig
+from grounding.train import picture_sides
+from grounding.train_config import TrainConfig
 
 PLAIN = AugmentConfig(crop_probability=0.0, colour=0.0, synonym_probability=0.0, absent_phrases=0)
 
@@ -59,7 +62,24 @@ def make_sample(path, pixels, boxes=(), labels=(), modality="CT"):
         np.array(boxes, dtype=np.float32).reshape(-1, 4),
         np.array(labels, dtype=np.int64),
         modality,
+        str(path),
     )
+
+
+def test_a_training_never_sees_what_is_held_out_and_pictures_grow(tmp_path):
+    sample = make_sample(tmp_path / "a.png", np.zeros((8, 8, 3), dtype=np.uint8))
+    patients = [f"patient {n // 2}" for n in range(20)]  # ten patients with two images each
+    coco = CocoSet("set", ("x",), ((),), tuple(replace(sample, group=patient) for patient in patients))
+    kept = {each.group for each in coco.without_held_out(0.3).samples}
+    held = held_out_groups("set", patients, 0.3)
+    assert len(held) == 3 and kept == set(patients) - held
+    assert coco.without_held_out(0.0).samples == coco.samples
+    assert len(held_out_groups("set", ["a", "b", "b"], 0.01)) == 1  # never none
+    assert held_out_groups("set", ["b", "a"], 0.5) == held_out_groups("set", ["a", "b"], 0.5)
+    with pytest.raises(ValueError, match="fraction"):
+        held_out_groups("set", patients, 3)
+    config = TrainConfig(sets={}, steps=3, batch_size=2, first_steps=1, first_image_size=8, image_size=16)
+    assert picture_sides(config).tolist() == [8, 8, 16, 16, 16, 16]
 
 
 def test_pictures_are_never_mirrored(tmp_path):
@@ -147,7 +167,8 @@ def mix(sets, tokenizer):
     def make(names, augment=PLAIN, length=8, seed=0, weights=None):
         weights = weights or [1.0] * len(names)
         config = MedGLIPConfig(image_size=32)
-        return GroundingMixture([sets[n] for n in names], weights, tokenizer, config, augment, length, seed)
+        sides = np.full(length, config.image_size)
+        return GroundingMixture([sets[n] for n in names], weights, tokenizer, config, augment, sides, seed)
 
     return make
 
@@ -316,7 +337,9 @@ def test_true_modality_is_kept_when_withheld_and_prefix_follows_what_is_told(set
     config = MedGLIPConfig(image_size=32, modality_prefix=True)
     for withheld, told in ((1.0, 0), (0.0, 2)):
         augment = replace(PLAIN, unknown_modality=withheld)
-        example = GroundingMixture([sets["abdomen"]], [1.0], tokenizer, config, augment, 1, 0)[0]
+        example = GroundingMixture(
+            [sets["abdomen"]], [1.0], tokenizer, config, augment, np.array([config.image_size]), 0
+        )[0]
         assert (example.modality_id, example.true_modality_id) == (told, 2)
         assert (example.prompt.token_spans[0][0] > 1) == bool(told)
         assert collate([example]).targets[0].modality_id == 2
@@ -324,7 +347,7 @@ def test_true_modality_is_kept_when_withheld_and_prefix_follows_what_is_told(set
 
 def test_denoising_queries_come_with_the_example(sets, tokenizer):
     config = MedGLIPConfig(image_size=32)
-    arguments = ([sets["abdomen"]], [1.0], tokenizer, config, PLAIN, 2, 0)
+    arguments = ([sets["abdomen"]], [1.0], tokenizer, config, PLAIN, np.full(2, config.image_size), 0)
     mixture = GroundingMixture(*arguments, DenoisingConfig(queries=8, phrase_noise=0.0))
     batch = collate([mixture[0], mixture[1]])
     assert batch.denoising.boxes.shape == (2, 8, 4)  # two boxes, positive and negative, two groups
