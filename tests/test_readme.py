@@ -29,9 +29,18 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         for block in blocks(page, "sh"):
             for line in block.splitlines():
-                words = shlex.split(line, comments=True)
+                words = without_launcher(shlex.split(line, comments=True))
                 if words:
                     yield page.name, words
+
+
+def without_launcher(words: list[str]) -> list[str]:
+    """The same run in one process: no variables before the command, no torchrun or accelerate."""
+    while words and "=" in words[0]:
+        words = words[1:]
+    if words[:1] == ["torchrun"] or words[:2] == ["accelerate", "launch"]:
+        words = ["python", *words[words.index("-m") :]]
+    return words
 
 
 COMMANDS = list(commands())
@@ -60,8 +69,9 @@ def test_commands_name_what_exists(page, words):
     source = source_of(words)
     assert source.is_file(), f"{page}: {source} is absent"
     code = source.read_text(encoding="utf-8")
-    if source.parent.name in ("benchmarks", "evaluate"):  # share the flags of the evaluation command
-        code += (ROOT / "grounding" / "evaluate" / "command.py").read_text(encoding="utf-8")
+    if source.parent.name in ("benchmarks", "evaluate"):  # share flags
+        for shared in ("grounding/evaluate/command.py", "benchmarks/small_runs.py"):
+            code += (ROOT / shared).read_text(encoding="utf-8")
     if words[0] == "medglip":
         command = words[2] if words[1] == "data" else words[1]
         assert f'add_parser("{command}"' in code, f"{page}: medglip has no {command}"
@@ -104,6 +114,7 @@ def test_tree_in_readme_names_every_module():
 
 
 SMALL_PRINT = {
+    "grounding/training_log.py",
     "grounding/config.py",
     "grounding/checkpoint.py",
     "llm/config.py",
