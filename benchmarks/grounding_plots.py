@@ -76,7 +76,8 @@ def plot_froc(runs: Mapping[str, Mapping[str, SetFigures]], path: Path) -> None:
                 once = np.ones((1, len(sets[name].targets.targets)))
                 found = sets[name].matches.froc(once)[0]
                 ax.plot(FALSE_BOXES_AN_IMAGE, found, marker="o", markersize=3, label=detector)
-        ax.set(title=name, ylim=(0, 1.02), xlabel="false boxes an image", ylabel="found")
+        limits = FALSE_BOXES_AN_IMAGE[0], FALSE_BOXES_AN_IMAGE[-1]  # a set without true boxes draws nothing
+        ax.set(title=name, xlim=limits, ylim=(0, 1.02), xlabel="false boxes an image", ylabel="found")
         ax.set_xscale("log", base=2)
         ax.legend(fontsize=6)
     _save(figure, path)

@@ -117,6 +117,13 @@ def test_every_file_is_written_and_holds_what_was_measured(data, capsys):
     assert settings["calibration_sha256"] is None
 
 
+def test_a_set_that_shows_nothing_has_only_figures_of_absence(data):
+    write_set(data, "empty", "liver", "CT", [[], []])
+    figures = json.loads((run(data, "--sets", "empty") / "results.json").read_text())["empty"]["figures"]
+    assert figures["false_positives_annotated"]["mean"] == 0
+    assert not {"ap50", "phrase_recall", "auroc_annotated", "in_organ"} & set(figures)
+
+
 def test_answers_are_kept_and_figures_computed_again_without_the_model(data):
     run(data)
     asked = OneBox.calls
