@@ -17,6 +17,7 @@ from grounding.types import MedicalImage, Regions
 
 from .reading import check_unique
 from .vqa import AnswerType, VQAExample, answer_type_of
+from .wording import number_of
 
 Ground = Callable[[MedicalImage, Sequence[str]], Regions]
 """A grounder as this package needs it: (image, phrases) -> regions in pixels of that image."""
@@ -190,6 +191,22 @@ def as_text(examples: Iterable[VQAExample], source: str) -> tuple[Instruction, .
             group=f"{source}/{example.image_path.parent.name}",
         )
         for example in examples
+    )
+
+
+def split_by_group(
+    items: Iterable[Instruction], fraction: float
+) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
+    """Keep about a fraction of the groups apart, to choose checkpoints by: (to train on, to watch).
+
+    Whole groups, so that no patient is on both sides; which ones depends on their names alone.
+    """
+    items = tuple(items)
+    parts = 1 << 20
+    watched = [number_of("watched", item.group, parts=parts) < fraction * parts for item in items]
+    return (
+        tuple(item for item, apart in zip(items, watched, strict=True) if not apart),
+        tuple(item for item, apart in zip(items, watched, strict=True) if apart),
     )
 
 

@@ -136,7 +136,10 @@ def nih_reports(
     """
     items = []
     for xray in xrays:
-        regions = None if ground is None else ground(MedicalImage.open(xray.image_path), LUNGS)
+        regions = None
+        if ground is not None:
+            image = MedicalImage.open(xray.image_path, modality="DX")
+            regions = _one_of_each(ground(image, LUNGS))
         report = nih_report(xray, regions)
         cited = {k for finding in report.findings for k in finding.region_ids}
         items.append(
@@ -173,6 +176,12 @@ def labels_stated(text: str) -> frozenset[str]:
                 label for label, words in WORDS.items() if re.search(words.pattern, sentence, re.IGNORECASE)
             }
     return frozenset(stated)
+
+
+def _one_of_each(regions: Regions) -> Regions:
+    """The surest region of each phrase; a chest has one lung a side."""
+    ordered = regions.sorted()
+    return ordered[[ordered.phrases.index(phrase) for phrase in dict.fromkeys(ordered.phrases)]]
 
 
 def _asked(

@@ -14,6 +14,7 @@ from llm.data.instructions import (
     as_text,
     from_vqa,
     read_instructions,
+    split_by_group,
     with_regions,
     write_instructions,
 )
@@ -216,6 +217,15 @@ def test_a_region_that_is_not_there_cannot_be_named():
 )
 def test_choices_named_in_the_question_are_closed(question, answer, expected):
     assert Instruction("1", None, question, answer, "k", "s", "g").answer_type == expected
+
+
+def test_groups_are_kept_apart_as_a_whole():
+    own = [item(k, source) for k in range(200) for source in "ab"]
+    kept, watched = split_by_group(own, 0.2)
+    assert len(kept) + len(watched) == 400
+    assert 20 < len({i.group for i in watched}) < 60
+    assert not {i.group for i in kept} & {i.group for i in watched}
+    assert split_by_group(own[::-1], 0.2)[1] == watched[::-1]
 
 
 EXAMPLE = VQAExample(

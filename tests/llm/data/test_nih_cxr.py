@@ -157,6 +157,18 @@ def test_reports_take_their_lungs_from_the_grounder(write):
     assert plain.regions is None
 
 
+def test_a_lung_found_twice_is_cited_once(write):
+    read = read_nih_cxr(write(record("a.png", "1", labels=("Pneumonia",))), "train")
+
+    def twice(image, phrases):
+        boxes = np.array([[0, 0, 4, 4], [0, 0, 9, 9], [9, 0, 18, 9]], dtype=np.float32)
+        return Regions(boxes, np.array([0.4, 0.7, 0.5]), np.array([0, 0, 1]), tuple(phrases), image.size)
+
+    (item,) = nih_reports(read, twice)
+    assert item.regions.phrases == ("right lung", "left lung")
+    assert item.regions.scores.tolist() == pytest.approx([0.7, 0.5])
+
+
 def test_real_labels(data_dir):
     root = data_dir / "classification" / "nih_cxr"
     splits = {split: read_nih_cxr(root, split) for split in ("train", "val")}
