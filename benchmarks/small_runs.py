@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.grounding_answers import CachedAnswers
+from benchmarks.grounding_figures import official
+from benchmarks.stats import Resampled, resample
 from grounding.criterion import CriterionConfig
 from grounding.denoising import DenoisingConfig
-from grounding.evaluate import evaluate_dataset, find_sets
+from grounding.evaluate import find_sets
+from grounding.evaluate.detections import Detections
+from grounding.evaluate.matching import AT50, Figure, match
+from grounding.evaluate.targets import TargetSet, read_targets
 from grounding.train_config import TrainConfig
 
 SETS = ("cxr_lungs", "ct_organs", "blood_cells", "brain_tumour_mri", "polyp_endoscopy", "fundus")
@@ -93,16 +100,42 @@ def budget_of(args: argparse.Namespace) -> Budget:
     )
 
 
-def evaluate_checkpoint(checkpoint: Path, budget: Budget) -> dict[str, dict[str, float]]:
-    """AP50 and AP of a checkpoint on the validation split of each set."""
-    from grounding.predictor import Grounder
-
-    grounder = Grounder.from_pretrained(checkpoint)
+def evaluate_checkpoint(
+    checkpoint: Path, budget: Budget, sets: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """AP50 and AP of a checkpoint on the validation split of each set; its answers are kept beside it."""
     figures = {}
-    for folder in find_sets(budget.data_dir, budget.sets):
-        result = evaluate_dataset(grounder, folder / "val.json", folder / "images", limit=budget.limit)
-        figures[folder.name] = {"ap50": result.ap50, "ap": result.ap}
+    for targets, answers in answers_of(checkpoint, budget, sets):
+        result = official(targets, answers)
+        figures[targets.name] = {"ap50": result.ap50, "ap": result.ap}
     return figures
+
+
+def resampled_ap50(checkpoint: Path, budget: Budget, n_bootstrap: int = 1000) -> dict[str, Resampled]:
+    """AP50 of each set, resampled by patient; the same draws for every checkpoint of one budget."""
+    return {
+        targets.name: resample(
+            {"ap50": Figure(match(targets, answers), at=AT50)},
+            targets.groups,
+            n_bootstrap=n_bootstrap,
+            seed=zlib.crc32(targets.name.encode()),
+        )["ap50"]
+        for targets, answers in answers_of(checkpoint, budget)
+    }
+
+
+def answers_of(
+    checkpoint: Path, budget: Budget, sets: Sequence[str] = ()
+) -> list[tuple[TargetSet, list[Detections]]]:
+    """What a checkpoint answers on each validation split, asked once and kept beside it."""
+    from benchmarks.detectors import open_grounder  # loads torch
+
+    cached = CachedAnswers(open_grounder(str(checkpoint)), checkpoint.parent / "answers")
+    found = []
+    for folder in find_sets(budget.data_dir, sets or budget.sets):
+        targets = read_targets(folder, limit=budget.limit)
+        found.append((targets, cached.answer(targets, [targets.labels] * len(targets.targets))))
+    return found
 
 
 def mean_ap50(figures: Mapping[str, Mapping[str, float]]) -> float:

@@ -11,7 +11,7 @@ from PIL import Image
 import grounding.base_weights
 import grounding.checkpoint
 import grounding.predictor
-from benchmarks import ablate_grounding, peer_grounding, small_runs
+from benchmarks import ablate_grounding, forget_grounding, peer_grounding, small_runs
 from benchmarks.ablate_grounding import ROWS, FaultyCriterion
 from benchmarks.peer_grounding import stock_twin
 from grounding import train as training
@@ -154,7 +154,23 @@ def test_peer(tiny_runs, data, tmp_path, capsys):
     assert text in capsys.readouterr().out
     assert "| ours | " in text and "| stock | " in text and "seed 0: mean AP50 ours - stock " in text
     stock = json.loads((tmp_path / "stock-0" / "result.json").read_text())
+    assert "- bright: " in text and "- mean over sets: " in text
     assert stock["failed_steps"] in (0, 1) and set(stock["figures"]) == {"bright", "dark"}
+
+
+def test_forgetting(tiny_runs, data, tmp_path, capsys):
+    sets = ["--old", "bright", "--new", "dark"]
+    forget_grounding.main(flags(data, tmp_path, *sets))
+    text = (tmp_path / "table.md").read_text()
+    assert text in capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in text.splitlines()[4:]] == [
+        "before",
+        *forget_grounding.WAYS,
+    ]
+    config = json.loads((tmp_path / "lora-30-replay-0" / "config.json").read_text())
+    assert (
+        config["replay"] == {"bright": 1.0} and config["sets"] == {"dark": 1.0} and config["tune"] == "lora"
+    )
 
 
 def test_stock_starts_from_the_same_weights():
