@@ -179,19 +179,21 @@ def from_vqa(
 
 def as_text(examples: Iterable[VQAExample], source: str) -> tuple[Instruction, ...]:
     """Questions without their images, for language; what the source says of the image stands in its place."""
-    return tuple(
-        Instruction(
-            qid=f"{source}/{example.qid}",
-            image_path=None,
-            question=f"No picture, only words: {example.modality} of the {example.organ.lower()}."
-            f" {example.question}",
-            answer=example.answer,
-            kind=f"text {example.question_type}".strip(),
-            source=source,
-            group=f"{source}/{example.image_path.parent.name}",
+    items = []
+    for example in examples:
+        place = example.organ.lower().replace("_", " and ")
+        items.append(
+            Instruction(
+                qid=f"{source}/{example.qid}",
+                image_path=None,
+                question=f"No picture, only words: {example.modality} of the {place}. {example.question}",
+                answer=example.answer,
+                kind=f"text {example.question_type}".strip(),
+                source=source,
+                group=f"{source}/{example.image_path.parent.name}",
+            )
         )
-        for example in examples
-    )
+    return tuple(items)
 
 
 def split_by_group(
