@@ -8,6 +8,7 @@ from pathlib import Path
 import grounding
 import llm
 from benchmarks.tasks.base import Task
+from llm.data.regions import region_writer
 
 
 def checkpoint_folder(model: str) -> Path | None:
@@ -21,7 +22,32 @@ def checkpoint_folder(model: str) -> Path | None:
 def grounder_folder(name: str) -> Path | None:
     """The folder of a grounder: a path, a name in grounding/checkpoints, or None for an id of a hub."""
     shipped = Path(str(grounding.__file__)).parent / "checkpoints" / name
-    return next((folder for folder in (Path(name), shipped) if folder.is_dir()), None)
+    return next((folder for folder in (shipped, Path(name)) if folder.is_dir()), None)
+
+
+def grounder_fingerprint(name: str) -> str | None:
+    """sha256 of a grounder's files and calibration, as `Grounder.fingerprint`; None for an id of a hub."""
+    from grounding.checkpoint import fingerprint, read_calibration  # loads torch
+
+    folder = grounder_folder(name)
+    return None if folder is None else fingerprint(folder, read_calibration(folder))
+
+
+def check_regions(path: Path, grounder: str) -> None:
+    """Refuse regions that `medglip_agent.evidence` wrote with another grounder, or before it changed.
+
+    Regions of no grounder of ours pass, and so do those of an id of a hub, whose files are not here.
+
+    Raises:
+        ValueError: the grounder that wrote them is not this one as it is now.
+    """
+    writer, known = region_writer(path), grounder_fingerprint(grounder)
+    if None not in (writer, known) and writer != known:
+        raise ValueError(
+            f"{path}: expected regions of the grounder {grounder!r} as it is now, got those of another one "
+            "or from before its weights or calibration changed; write them again with `python -m "
+            "medglip_agent.evidence`, or name their grounder with --grounder"
+        )
 
 
 def recorded_training(folder: Path | None) -> list[str]:

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.checkpoints import grounder_folder
 from benchmarks.manifest import checkpoint_hash
 from grounding.boxes import clip_boxes, denormalize_boxes
-from grounding.calibration import Calibration
-from grounding.evaluate.calibrate import calibrated
 from grounding.evaluate.coco import MAX_DETECTIONS
-from grounding.evaluate.detections import Detections
+from grounding.evaluate.detections import Detections, Threshold, detect
 from grounding.prompts import build_prompt, collate_prompts, phrase_probabilities
 from grounding.types import MedicalImage, Regions
 
@@ -34,42 +31,44 @@ Output = tuple[torch.Tensor, torch.Tensor]
 
 
 class GrounderDetector:
-    """Our grounder, its scores calibrated where a calibration is given."""
+    """Our grounder, with its own calibration where one lies beside the checkpoint."""
 
-    def __init__(
-        self, grounder: Grounder, name: str, fingerprint: str, calibration: Calibration | None = None
-    ) -> None:
+    def __init__(self, grounder: Grounder, name: str) -> None:
         """See :func:`open_grounder`."""
-        self._grounder, self._calibration = grounder, calibration
-        self.name, self.fingerprint = name, fingerprint
-
-    def threshold(self, phrase: str) -> float:
-        """The calibration's threshold of a phrase, else the checkpoint's own."""
-        if self._calibration is None:
-            return self._grounder.box_threshold
-        return self._calibration.threshold(phrase)
+        self._grounder, self.name = grounder, name
+        self.threshold = Threshold(grounder.threshold, grounder.presence_threshold)
+        self.fingerprint = f"{grounder.fingerprint} {grounder.dtype} {grounder.phrases_per_pass}"
 
     def detect(
         self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
     ) -> list[Detections]:
-        """Every box above the grounder's low floor, at most 100 an image."""
-        found = self._grounder.ground_batch(images, phrases_per_image, box_threshold=0.0)
-        answers = [Detections.by_best_box(regions) for regions in found]
-        if self._calibration is None:
-            return answers
-        return [calibrated(answer, self._calibration) for answer in answers]
+        """Every box above the grounder's low floor, at most 100 an image, and its presence."""
+        return detect(self._grounder, images, phrases_per_image)
 
 
 def open_grounder(
-    checkpoint: str, *, device: str = "auto", calibration: Calibration | None = None
+    checkpoint: str,
+    *,
+    device: str = "auto",
+    calibrated: bool = True,
+    phrases_per_pass: int | None = None,
 ) -> GrounderDetector:
-    """Our grounder by name or folder."""
+    """Our grounder by name or folder.
+
+    Args:
+        checkpoint: A shipped name, a folder or a hub id.
+        device: As in :meth:`Grounder.from_pretrained`.
+        calibrated: Use the calibration beside the checkpoint, where there is one.
+        phrases_per_pass: Most phrases that share a forward pass; named in the detector's name.
+    """
     from grounding.predictor import Grounder
 
-    folder = grounder_folder(checkpoint)
-    fingerprint = f"{checkpoint_hash(folder)} {calibration}"
     grounder = Grounder.from_pretrained(checkpoint, device=device)
-    return GrounderDetector(grounder, Path(checkpoint).name, fingerprint, calibration)
+    grounder.phrases_per_pass = phrases_per_pass
+    if not calibrated:
+        grounder.calibration = None
+    suffix = "" if phrases_per_pass is None else f"-{phrases_per_pass}-a-pass"
+    return GrounderDetector(grounder, Path(checkpoint).name + suffix)
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,7 @@ class ZeroShotDetector:
         """See :meth:`from_pretrained`."""
         self._model, self._processor, self._tokenizer, self._family = model, processor, tokenizer, family
         self.name, self.fingerprint = name, fingerprint
+        self.threshold = Threshold(lambda _phrase: family.threshold)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, *, device: str = "auto") -> ZeroShotDetector:
@@ -175,10 +175,6 @@ class ZeroShotDetector:
         path = Path(name_or_path)
         fingerprint = str(checkpoint_hash(path) if path.is_dir() else name_or_path)
         return cls(model.to(device).eval(), processor, tokenizer, family, path.name, fingerprint)
-
-    def threshold(self, phrase: str) -> float:
-        """The library's default, whatever the phrase."""
-        return self._family.threshold
 
     @torch.inference_mode()
     def detect(

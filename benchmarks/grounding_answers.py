@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from grounding.boxes import xywh_to_xyxy
-from grounding.evaluate.detections import Detections, Detector
+from grounding.evaluate.detections import Detections, Detector, Threshold
 from grounding.evaluate.targets import TargetSet
 from grounding.types import Regions
 
@@ -27,14 +27,12 @@ class AnswerSource(Protocol):
     Attributes:
         name: what a table calls it.
         open_vocabulary: whether it can be asked for phrases that are no labels of the set.
+        threshold: what is shown by default.
     """
 
     name: str
     open_vocabulary: bool
-
-    def threshold(self, phrase: str) -> float:
-        """The score from which on boxes of a phrase are shown by default."""
-        ...
+    threshold: Threshold
 
     def answer(self, targets: TargetSet, phrases_per_image: Sequence[Sequence[str]]) -> list[Detections]:
         """Each image's answer to its own phrases."""
@@ -52,11 +50,7 @@ class CachedAnswers:
         """Keep the detector's answers in `folder`; `progress` is called with (images done, in all)."""
         self._detector, self._folder, self._batch_size = detector, folder, batch_size
         self._progress = progress
-        self.name = detector.name
-
-    def threshold(self, phrase: str) -> float:
-        """The detector's own."""
-        return self._detector.threshold(phrase)
+        self.name, self.threshold = detector.name, detector.threshold
 
     def answer(self, targets: TargetSet, phrases_per_image: Sequence[Sequence[str]]) -> list[Detections]:
         """Ask the detector, or read what it answered to the same question before."""
@@ -87,12 +81,8 @@ class CocoResults:
 
     def __init__(self, folder: Path, *, score_threshold: float = 0.5) -> None:
         """Read results from `folder`, shown from `score_threshold` on."""
-        self._folder, self._threshold = folder, score_threshold
-        self.name = folder.name
-
-    def threshold(self, phrase: str) -> float:
-        """One for all phrases, since the files do not say."""
-        return self._threshold
+        self._folder, self.name = folder, folder.name
+        self.threshold = Threshold(lambda _phrase: score_threshold)  # of all, since the files do not say
 
     def answer(self, targets: TargetSet, phrases_per_image: Sequence[Sequence[str]]) -> list[Detections]:
         """The results of each image; it was asked for the set's labels.

@@ -18,6 +18,7 @@ from benchmarks.stats import Resampled, pool, resample
 from grounding.evaluate.absent import absent_metrics, box_recall
 from grounding.evaluate.calibrate import calibration_error
 from grounding.evaluate.coco import DetectionResult, regions_to_coco, score_detections
+from grounding.evaluate.consistency import organ_metric
 from grounding.evaluate.detections import Detections, Threshold
 from grounding.evaluate.matching import AT50, AT75, FALSE_BOXES_AN_IMAGE, Figure, Matches, match
 from grounding.evaluate.phrases import phrase_metrics
@@ -75,7 +76,7 @@ def measure(
         targets: the set.
         own: answers to the set's labels, image by image.
         foreign: answers to labels of other modalities; empty where the detector cannot be asked.
-        threshold: the score from which on boxes of a phrase are shown.
+        threshold: what is shown by default.
         n_bootstrap: resamples.
     """
     matches = match(targets, own)
@@ -84,7 +85,8 @@ def measure(
         **{f"froc{rate:g}": _FrocAt(matches, rate) for rate in FALSE_BOXES_AN_IMAGE},
         **phrase_metrics(targets, own, threshold),
         **absent_metrics(targets, own, foreign, threshold),
-        "box_recall50": box_recall(matches, targets, threshold),
+        "box_recall50": box_recall(matches, targets, own, threshold),
+        "in_organ": organ_metric(own, threshold),
         "ece_mass": calibration_error(matches, equal_mass=True),
         "ece_width": calibration_error(matches, equal_mass=False),
     }

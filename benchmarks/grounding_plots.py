@@ -84,9 +84,9 @@ def plot_froc(runs: Mapping[str, Mapping[str, SetFigures]], path: Path) -> None:
 
 def mistakes(target: Target, answer: Detections, threshold: Threshold) -> int:
     """True boxes missed plus false boxes shown, at the threshold and IoU .5."""
-    regions, wrong = answer.regions.sorted(), 0
-    for label, phrase in enumerate(regions.asked):
-        shown = regions[(regions.phrase_index == label) & (regions.scores >= threshold(phrase))]
+    regions, wrong = answer.regions[answer.shown(threshold)].sorted(), 0
+    for label in range(len(regions.asked)):
+        shown = regions[regions.phrase_index == label]
         truth = target.boxes[target.labels == label]
         hits = int(take_greedily(box_iou(shown.boxes.astype(np.float64), truth))[AT50].sum())
         wrong += len(truth) + len(shown) - 2 * hits
@@ -108,10 +108,9 @@ def plot_failures(figures: SetFigures, threshold: Threshold, path: Path) -> None
         ax.set_axis_off()
         for box in target.boxes:
             _draw(ax, box, "lime")
-        for region in answer.regions:
-            if region.score >= threshold(region.phrase):
-                _draw(ax, region.box, "red")
-                ax.text(*region.box[:2], f"{region.phrase} {region.score:.2f}", fontsize=5, color="red")
+        for region in answer.regions[answer.shown(threshold)]:
+            _draw(ax, region.box, "red")
+            ax.text(*region.box[:2], f"{region.phrase} {region.score:.2f}", fontsize=5, color="red")
     _save(figure, path)
 
 

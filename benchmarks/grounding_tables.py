@@ -23,7 +23,7 @@ TOPICS = {
         "froc4",
         "froc8",
     ),
-    "At the default threshold": ("phrase_recall", "box_recall50", "f1_is_1", "no_target"),
+    "At the default threshold": ("phrase_recall", "box_recall50", "f1_is_1", "no_target", "in_organ"),
     "Absent phrases": (
         "false_positives_annotated",
         "auroc_annotated",
@@ -37,6 +37,8 @@ TOPICS = {
 def report(runs: Runs) -> str:
     """All topics, then modality x granularity."""
     parts = [f"## {topic}\n\n{topic_table(runs, metrics)}" for topic, metrics in TOPICS.items()]
+    if len(runs) > 1:
+        parts.insert(0, f"## AP50 side by side\n\n{side_by_side(runs, 'ap50')}")
     return "\n\n".join([*parts, f"## Modality and granularity\n\n{slice_table(runs)}"]) + "\n"
 
 
@@ -55,6 +57,20 @@ def topic_table(runs: Runs, metrics: Sequence[str]) -> str:
         if len(sets) > 1
     ]
     return markdown(["set", "detector", *metrics], rows)
+
+
+def side_by_side(runs: Runs, metric: str) -> str:
+    """One metric: a row a set and one for their mean, a column a detector."""
+    names = list(dict.fromkeys(name for sets in runs.values() for name in sets))
+    found = {
+        detector: {**{name: each.metrics for name, each in sets.items()}, "mean": pooled(sets.values())}
+        for detector, sets in runs.items()
+    }
+    rows = [
+        [name, *(cell(metrics.get(name, {}).get(metric)) for metrics in found.values())]
+        for name in [*names, "mean"]
+    ]
+    return markdown(["set", *runs], rows)
 
 
 def slice_table(runs: Runs) -> str:

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from benchmarks.grounding_plots import plot_failures, plot_froc, plot_precision_
 from benchmarks.grounding_tables import report
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.plots import plot_detection
-from grounding.calibration import Calibration
+from grounding.calibration import FILE_NAME as CALIBRATION_FILE
 from grounding.evaluate import add_arguments, find_sets, markdown_table
 from grounding.evaluate.absent import draw_foreign
 from grounding.evaluate.targets import TargetSet, read_targets
@@ -36,7 +37,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="All grounding figures, with intervals, plots and manifest.")
     add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--calibration", type=Path, help="calibration.json of the checkpoint")
+    parser.add_argument(
+        "--no-calibration", action="store_true", help="raw scores, though calibration.json lies beside it"
+    )
+    parser.add_argument(
+        "--phrases-per-pass",
+        nargs="*",
+        type=int,
+        default=[],
+        metavar="K",
+        help="ask the checkpoint again, K phrases a forward pass: each K is one more detector",
+    )
     parser.add_argument(
         "--peers",
         nargs="*",
@@ -58,13 +69,15 @@ def open_sources(args: argparse.Namespace) -> list[AnswerSource]:
     """
     from benchmarks.detectors import ZeroShotDetector, open_grounder  # loads torch
 
-    calibration = Calibration.load(args.calibration) if args.calibration else None
-    ours = open_grounder(args.checkpoint, device=args.device, calibration=calibration)
-    sources: list[AnswerSource] = [_cached(ours, args)]
+    opened = partial(open_grounder, device=args.device, calibrated=not args.no_calibration)
+    sources: list[AnswerSource] = [
+        _cached(opened(args.checkpoint, phrases_per_pass=count), args)
+        for count in (None, *args.phrases_per_pass)
+    ]
     for peer in args.peers:
         kind, _, path = peer.partition(":")
         if kind == "grounder":
-            sources.append(_cached(open_grounder(path, device=args.device), args))
+            sources.append(_cached(opened(path), args))
         elif kind == "transformers":
             sources.append(_cached(ZeroShotDetector.from_pretrained(path, device=args.device), args))
         elif kind == "results":
@@ -125,6 +138,13 @@ def write(out: Path, runs: dict[str, Run]) -> None:
     plot_froc(runs, out / "plots" / "froc.png")
 
 
+def calibration_hash(args: argparse.Namespace) -> str | None:
+    """sha256 of the checkpoint's calibration; None where there is none, or it was not used."""
+    folder = grounder_folder(args.checkpoint)
+    path = None if folder is None else folder / CALIBRATION_FILE
+    return sha256_files([path]) if path and path.is_file() and not args.no_calibration else None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write results, tables, plots and manifest.json; print the COCO table of the checkpoint."""
     args = parse(argv)
@@ -141,8 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = {
         "checkpoint": args.checkpoint,
         "checkpoint_sha256": checkpoint_hash(grounder_folder(args.checkpoint)),
+        "calibration_sha256": calibration_hash(args),
+        "phrases_per_pass": args.phrases_per_pass,
         "peers": args.peers,
-        "calibration": json.loads(args.calibration.read_text()) if args.calibration else None,
         "limit": args.limit,
         "batch_size": args.batch_size,
         "bootstrap": args.bootstrap,

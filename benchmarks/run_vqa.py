@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 from benchmarks.baselines import BASELINES
 from benchmarks.box_conditions import CONDITIONS, read_regions
-from benchmarks.checkpoints import check_training, checkpoint_folder, grounder_folder
+from benchmarks.checkpoints import check_regions, check_training, checkpoint_folder, grounder_fingerprint
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.runner import Generate, Predictions, Row, check_identity, predict, to_row
 from benchmarks.summary import (
@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> str:
 def regions_file(args: argparse.Namespace, task: Task) -> Path:
     """The given regions, or those that the grounder gives the task, written to the output folder."""
     if args.regions is not None:
+        check_regions(args.regions, args.grounder)
         return Path(args.regions)
     from grounding import Grounder
 
@@ -135,8 +136,7 @@ def regions_identity(args: argparse.Namespace, path: Path) -> dict[str, str | No
     """What the regions are: their hash, and the grounder's where it computed them here."""
     identity: dict[str, str | None] = {"regions_sha256": sha256_files([path])}
     if args.regions is None:
-        digest = checkpoint_hash(grounder_folder(args.grounder))
-        identity |= {"grounder": args.grounder, "grounder_sha256": digest}
+        identity |= {"grounder": args.grounder, "grounder_sha256": grounder_fingerprint(args.grounder)}
     return identity
 
 

@@ -1,4 +1,4 @@
-"""What makes a score a probability: a temperature, and a threshold for each phrase.
+"""What makes a score a probability, and what is shown: a temperature, thresholds for phrases and presence.
 
 Owns the file that says so and its use on scores. How it is fitted is `evaluate.calibrate`'s business.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+FILE_NAME = "calibration.json"
+"""Beside a checkpoint's weights; a grounder that finds it there uses it."""
 _EDGE = 1e-6  # keeps the logit of scores 0 and 1 finite
 
 
@@ -21,14 +23,17 @@ _EDGE = 1e-6  # keeps the logit of scores 0 and 1 finite
 class Calibration:
     """Calibrated score = sigmoid(logit(score) / temperature + bias); what is shown is decided by phrase.
 
-    The map keeps the order of scores, so it leaves AP as it is. Temperature scaling: Guo et al. 2017; with a
-    bias it is Platt's scaling (1999).
+    A box is shown by default where its calibrated score reaches its phrase's threshold and the phrase's
+    presence reaches that of presence. The map keeps the order of scores, so it leaves AP as it is.
+    Temperature scaling: Guo et al. 2017; with a bias it is Platt's scaling (1999).
 
     Attributes:
         temperature: > 0; above 1 draws scores towards 1/2.
         thresholds: phrase -> calibrated score from which on its boxes are shown.
         default_threshold: the same for every other phrase.
         bias: added to the logit.
+        presence_threshold: presence (which is not calibrated) below which a phrase counts as absent and none
+            of its boxes is shown.
 
     Raises:
         ValueError: a temperature that is not > 0, or a threshold outside [0, 1].
@@ -38,6 +43,7 @@ class Calibration:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     default_threshold: float = 0.5
     bias: float = 0.0
+    presence_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -47,7 +53,11 @@ class Calibration:
             )
         wrong = {
             phrase: value
-            for phrase, value in {**self.thresholds, "default": self.default_threshold}.items()
+            for phrase, value in {
+                **self.thresholds,
+                "default": self.default_threshold,
+                "presence": self.presence_threshold,
+            }.items()
             if not 0 <= value <= 1
         }
         if wrong:
@@ -59,8 +69,8 @@ class Calibration:
         return sigmoid(logit(clipped) / self.temperature + self.bias).astype(np.float32)
 
     def threshold(self, phrase: str) -> float:
-        """The calibrated score from which on boxes of a phrase are shown."""
-        return self.thresholds.get(phrase, self.default_threshold)
+        """The calibrated score from which on boxes of a phrase are shown, however it is spelt."""
+        return self.thresholds.get(plain(phrase), self.default_threshold)
 
     def save(self, path: str | Path) -> None:
         """Write JSON."""
@@ -78,6 +88,11 @@ class Calibration:
         if not isinstance(data, dict) or not data.keys() <= known:
             raise ValueError(f"{path}: expected an object with the fields {sorted(known)}, got {data!r:.200}")
         return cls(**data)
+
+
+def plain(phrase: str) -> str:
+    """A phrase as ``thresholds`` spells it: lower case, single spaces."""
+    return " ".join(phrase.lower().split())
 
 
 def logit(probability: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

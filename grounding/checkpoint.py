@@ -6,6 +6,7 @@ checkpoint that does not fit is refused with its keys.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import MMGroundingDinoConfig
 
+from .calibration import FILE_NAME as CALIBRATION_FILE
 from .calibration import Calibration
 from .modeling import ADDED_PARAMETERS, MedGLIPConfig, MedGLIPForGrounding, load_text_encoder
 from .preprocess import AspectInput, InputMaker, SquareInput
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent / "checkpoints"
 TEXT_ENCODER = "model.text_backbone."
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+FINGERPRINTED = frozenset((".json", ".txt", ".safetensors"))
 HUB_FILES = ("*.json", "*.txt", "*.safetensors")  # no code, no pickles
 
 
@@ -33,13 +36,14 @@ HUB_FILES = ("*.json", "*.txt", "*.safetensors")  # no code, no pickles
 class Checkpoint:
     """All that a checkpoint decides: the network, and how pictures, phrases and scores are read.
 
-    ``calibration`` is None where there is no ``calibration.json`` beside it.
+    ``calibration`` is None where there is no ``calibration.json`` beside it. ``folder`` is where it was read.
     """
 
     model: MedGLIPForGrounding
     make_input: InputMaker
     tokenizer: PreTrainedTokenizerBase
     calibration: Calibration | None
+    folder: Path
 
 
 def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
@@ -49,21 +53,37 @@ def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it does not fit (see :func:`load_checkpoint`, :func:`load_published`).
     """
-    packaged = PACKAGED / str(name_or_path)
-    folder = packaged if packaged.is_dir() else Path(name_or_path)
+    folder = checkpoint_folder(name_or_path)
     if not folder.is_dir() and str(name_or_path).count("/") == 1:
         folder = _download(str(name_or_path))
     if not is_published(folder):
         model = load_checkpoint(folder)
         make_input: InputMaker = SquareInput(model.config.image_size)
-        return Checkpoint(model, make_input, load_tokenizer(), _calibration(folder))
+        return Checkpoint(model, make_input, load_tokenizer(), read_calibration(folder), folder)
     own = any((folder / name).is_file() for name in TOKENIZER_FILES)
     return Checkpoint(
         load_published(folder),
         AspectInput.read(folder),
         load_tokenizer(folder if own else None),
-        _calibration(folder),
+        read_calibration(folder),
+        folder,
     )
+
+
+def checkpoint_folder(name_or_path: str | Path) -> Path:
+    """The folder that a name means here: a packaged checkpoint's, else the path itself, there or not."""
+    packaged = PACKAGED / str(name_or_path)
+    return packaged if packaged.is_dir() else Path(name_or_path)
+
+
+def fingerprint(folder: Path, calibration: Calibration | None) -> str:
+    """sha256 of a checkpoint's files and of the calibration in use: what was made with another is stale."""
+    digest = hashlib.sha256(repr(calibration).encode())
+    for path in sorted(folder.iterdir()):
+        if path.suffix in FINGERPRINTED and path.name != CALIBRATION_FILE:
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def is_published(folder: Path) -> bool:
@@ -74,8 +94,9 @@ def is_published(folder: Path) -> bool:
     return values.get("model_type") != MedGLIPConfig.model_type
 
 
-def _calibration(folder: Path) -> Calibration | None:
-    path = folder / "calibration.json"
+def read_calibration(folder: Path) -> Calibration | None:
+    """The calibration that lies beside a checkpoint; None where there is none."""
+    path = folder / CALIBRATION_FILE
     return Calibration.load(path) if path.is_file() else None
 
 

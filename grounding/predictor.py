@@ -1,52 +1,34 @@
 """Grounder: an image and phrases in, regions in pixels of the original image out.
 
 Encode an image once with :meth:`Grounder.set_image`, then ask as often as you like: the backbone runs once,
-and a prompt's text is encoded once. This is one of the two borders at which boxes change their frame (network
-input to original image).
+and a prompt's text is encoded once. With :mod:`grounding.prediction` this is one of the two borders at which
+boxes change their frame (network input to original image).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from .batching import join_images, join_texts, one_image
-from .boxes import clip_boxes, denormalize_boxes
-from .checkpoint import Checkpoint, open_checkpoint
-from .modeling import GroundingOutput, ImageFeatures, TextFeatures
-from .nms import nms_indices
+from .checkpoint import Checkpoint, fingerprint, open_checkpoint
+from .heads import modality_rows
+from .modality import modality_prefix
+from .modeling import ImageFeatures, TextFeatures
 from .ontology import Ontology
 from .packing import Packing, pack
+from .prediction import Prediction, concatenate, default_thresholds, read_output, to_regions
 from .preprocess import pad_together
-from .prompts import Prompt, phrase_probabilities, positive_map
+from .prompts import Prompt
 from .types import MedicalImage, Regions
 
-MAX_REGIONS = 100  # regions kept an image, best first: COCO's own limit
 MAX_BATCH = 8  # images, or passes, of one forward, which bounds memory
-SCORE_FLOOR = 0.01  # below this a score carries no information and is never returned
 TEXT_CACHE = 64  # prompts whose text features are kept, about 0.2 MB each
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says of one image for the C columns of one or more prompts; scores are calibrated.
-
-    Attributes:
-        scores: float32 (C, Q).
-        boxes: float32 (C, Q, 4) cxcywh in [0, 1] of the image.
-        presence: float32 (C,) that the phrase is to be seen at all.
-    """
-
-    scores: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-    presence: npt.NDArray[np.float32]
 
 
 class Grounder:
@@ -56,8 +38,8 @@ class Grounder:
         name: Name or path the model was loaded from.
         box_threshold: Score below which regions are dropped when neither the call nor a calibration says
             otherwise.
-        calibration: What makes scores probabilities, and a threshold for each phrase; None = raw scores and
-            ``box_threshold`` for all. Set it to None before an image is encoded to get raw scores.
+        calibration: What makes scores probabilities, with thresholds for each phrase and for presence; None =
+            raw scores and ``box_threshold`` for all. May be changed at any time.
         labels: Phrases the model was trained on; empty = not stated. Any other may be asked for all the same.
         ontology: The label tree as the model knows it (see :meth:`Ontology.known_to`).
         phrases_per_pass: Most phrases that share a forward pass; None = as many as fit its 256 tokens. Fewer
@@ -74,8 +56,10 @@ class Grounder:
         self.labels: tuple[str, ...] = tuple(config.labels)
         self.ontology = Ontology.load().known_to(self.labels, config.label_modalities)
         self.phrases_per_pass: int | None = None
-        self._make_input, self._tokenizer = checkpoint.make_input, checkpoint.tokenizer
+        self._folder, self._make_input = checkpoint.folder, checkpoint.make_input
+        self._tokenizer = checkpoint.tokenizer
         self._text = lru_cache(maxsize=TEXT_CACHE)(self._encode_text)
+        self._packing = lru_cache(maxsize=TEXT_CACHE)(self._pack)
 
     @classmethod
     def from_pretrained(
@@ -99,6 +83,20 @@ class Grounder:
             else torch.device(device)
         )
         return cls(open_checkpoint(name_or_path), str(name_or_path), chosen, _choose_dtype(dtype, chosen))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the checkpoint's files and the calibration: what was made before is then stale."""
+        return fingerprint(self._folder, self.calibration)
+
+    def threshold(self, phrase: str) -> float:
+        """The score from which on boxes of a phrase are shown by default, as returned."""
+        return self.box_threshold if self.calibration is None else self.calibration.threshold(phrase)
+
+    @property
+    def presence_threshold(self) -> float:
+        """The presence below which a phrase shows no box by default."""
+        return 0.0 if self.calibration is None else self.calibration.presence_threshold
 
     def ground(
         self,
@@ -128,24 +126,42 @@ class Grounder:
         Raises:
             ValueError: If the two sequences differ in length, or as :meth:`GroundedImage.ground`.
         """
+        asked = self.ask_batch(images, phrases_per_image)
+        return [
+            image.ground(phrases, box_threshold=box_threshold, nms_iou=nms_iou)
+            for image, phrases in zip(asked, phrases_per_image, strict=True)
+        ]
+
+    def ask_batch(
+        self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
+    ) -> Iterator[GroundedImage]:
+        """Encode images and ask each for its own phrases, 8 at a time in shared forward passes.
+
+        Regions and presence of these phrases then cost nothing.
+
+        Raises:
+            ValueError: If the two sequences differ in length, or as :meth:`GroundedImage.ground`.
+        """
         if len(images) != len(phrases_per_image):
             raise ValueError(
                 f"expected phrases for {len(images)} images, got them for {len(phrases_per_image)}"
             )
-        results: list[Regions] = []
         for start in range(0, len(images), MAX_BATCH):
-            part = slice(start, start + MAX_BATCH)
-            encoded = self._encode(images[part])
-            packings = [self._pack(phrases) for phrases in phrases_per_image[part]]
-            pairs = [(i, prompt) for i, packing in enumerate(packings) for prompt in packing.prompts]
-            predictions = self._predict([(encoded[i], prompt) for i, prompt in pairs])
-            for index, (image, packing) in enumerate(zip(encoded, packings, strict=True)):
-                own = [p for (i, _), p in zip(pairs, predictions, strict=True) if i == index]
-                results.append(self._regions(image.image, packing, _concatenate(own), box_threshold, nms_iou))
-        return results
+            encoded = self._encode(images[start : start + MAX_BATCH])
+            phrases = phrases_per_image[start : start + MAX_BATCH]
+            self._ask([(each, each.pack(own)) for each, own in zip(encoded, phrases, strict=True)])
+            yield from encoded
 
-    def _pack(self, phrases: Sequence[str]) -> Packing:
-        return pack(self._tokenizer, phrases, max_phrases=self.phrases_per_pass)
+    def _pack(self, phrases: tuple[str, ...], most: int | None, modality_id: int) -> Packing:
+        prefix = modality_prefix(self.model.config, modality_id)
+        return pack(self._tokenizer, phrases, max_phrases=most, prefix=prefix)
+
+    def _ask(self, questions: Sequence[tuple[GroundedImage, Packing]]) -> None:
+        """Let each image know the answer to its packing."""
+        passes = [(image, prompt) for image, packing in questions for prompt in packing.prompts]
+        predictions = iter(self._predict(passes))
+        for image, packing in questions:
+            image.last = packing.prompts, concatenate([next(predictions) for _ in packing.prompts])
 
     @torch.inference_mode()
     def _encode(self, images: Sequence[MedicalImage]) -> list[GroundedImage]:
@@ -169,56 +185,22 @@ class Grounder:
         predictions: list[Prediction] = []
         for start in range(0, len(pairs), MAX_BATCH):
             images, prompts = zip(*pairs[start : start + MAX_BATCH], strict=True)
-            rows = [self.model.config.modality_id(image.image.modality) for image in images]
+            rows = [image.modality_id for image in images]
             with self._autocast():
                 output = self.model.ground(
                     join_images([image.features for image in images]),
                     join_texts([self._text(prompt) for prompt in prompts]),
                     torch.tensor(rows, device=self.device),
                 )
-            predictions += [self._read(output, row, prompt) for row, prompt in enumerate(prompts)]
+            predictions += [read_output(output, row, prompt) for row, prompt in enumerate(prompts)]
         return predictions
 
-    def _read(self, output: GroundingOutput, row: int, prompt: Prompt) -> Prediction:
-        """The numbers of one row of a forward, a column a phrase."""
-        logits = output.logits[row].float().cpu()
-        maps = positive_map(prompt, logits.shape[-1])
-        scores = phrase_probabilities(logits, maps).T.numpy()
-        if self.calibration is not None:
-            scores = self.calibration.apply(scores)
-        boxes = output.pred_boxes[row].float().cpu().numpy()
-        tokens: Tensor | None = getattr(output, "presence_logits", None)
-        presence = (
-            scores.max(axis=1)
-            if tokens is None
-            else phrase_probabilities(tokens[row].float().cpu()[None], maps)[0].numpy()
-        )
-        return Prediction(scores, np.broadcast_to(boxes, (len(scores), *boxes.shape)), presence)
-
-    def _regions(
-        self,
-        image: MedicalImage,
-        packing: Packing,
-        prediction: Prediction,
-        threshold: float | None,
-        nms_iou: float | None,
-    ) -> Regions:
-        """The best regions of all columns, handed out to the phrases asked."""
-        lowest = np.full(len(packing.tokens), self.box_threshold if threshold is None else threshold)
-        if threshold is None and self.calibration is not None:
-            for name, place in sorted(zip(packing.asked, packing.columns, strict=True)):
-                lowest[place] = self.calibration.threshold(_plain(name))
-        lowest = np.maximum(lowest, SCORE_FLOOR).astype(np.float32)
-        found = prediction.scores >= lowest[:, None]
-        column, query = np.nonzero(found)
-        scores = prediction.scores[column, query]
-        boxes = clip_boxes(denormalize_boxes(prediction.boxes[column, query], image.size), image.size)
-        if nms_iou is None:
-            order = np.argsort(-scores, kind="stable")[:MAX_REGIONS]
-        else:
-            order = nms_indices(boxes, scores, column, nms_iou)[:MAX_REGIONS]
-        which, phrase = packing.answer(column[order])
-        return Regions(boxes[order][which], scores[order][which], phrase, packing.asked, image.size)
+    def _modality_id(self, image: MedicalImage, features: ImageFeatures) -> int:
+        """What the image says, else what the modality head does: 0 = unknown where it is unsure."""
+        if image.modality is not None or features.modality_logits is None:
+            stated: int = self.model.config.modality_id(image.modality)
+            return stated
+        return int(modality_rows(features.modality_logits)[0])
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
@@ -230,12 +212,25 @@ class GroundedImage:
     Attributes:
         image: The original image.
         features: The backbone's features of it.
+        modality_id: Its row of the modality embedding; where the image does not say, what the network infers
+            of it, 0 = unknown.
+        last: The prompts asked last, and the answer.
     """
 
     def __init__(self, grounder: Grounder, image: MedicalImage, features: ImageFeatures) -> None:
         """See :meth:`Grounder.set_image`."""
         self._grounder, self.image, self.features = grounder, image, features
-        self._last: tuple[tuple[Prompt, ...], Prediction] | None = None
+        self.modality_id = grounder._modality_id(image, features)
+        self.last: tuple[tuple[Prompt, ...], Prediction] | None = None
+
+    def pack(self, phrases: Sequence[str]) -> Packing:
+        """The passes that answer ``phrases`` for this image.
+
+        Raises:
+            ValueError: If a phrase has no letters, or is longer than a prompt.
+        """
+        grounder = self._grounder
+        return grounder._packing(tuple(phrases), grounder.phrases_per_pass, self.modality_id)
 
     def ground(
         self,
@@ -251,8 +246,8 @@ class GroundedImage:
         Args:
             phrases: What to look for. Phrases that exceed one prompt of 256 tokens are spread over several.
             box_threshold: Lowest score kept, of every phrase, as returned (so calibrated, where there is a
-                calibration); None takes each phrase's own from the calibration, without one the checkpoint's;
-                0 keeps all above a low floor.
+                calibration); 0 keeps all above a low floor. None takes each phrase's own from the calibration
+                and shows no phrase whose presence is too low for it; without one, the checkpoint's.
             nms_iou: Drop what overlaps a surer region of its phrase by more than this IoU; None keeps all.
 
         Returns:
@@ -261,44 +256,34 @@ class GroundedImage:
         Raises:
             ValueError: If a phrase has no letters, or is longer than a prompt.
         """
-        packing = self._grounder._pack(phrases)
-        return self._grounder._regions(self.image, packing, self._answer(packing), box_threshold, nms_iou)
+        packing, grounder = self.pack(phrases), self._grounder
+        prediction = self._answer(packing)
+        least: npt.ArrayLike | None = box_threshold
+        if least is None:
+            shown = grounder.threshold, grounder.presence_threshold
+            least = default_thresholds(packing, prediction, *shown)
+        return to_regions(
+            self.image, packing, prediction, least=least, calibration=grounder.calibration, nms_iou=nms_iou
+        )
 
     def presence(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
         """Score that each phrase is to be seen at all: (P,) float32 in [0, 1], in the order asked.
 
-        The network's own presence score where it has one, else the greatest (calibrated) score of a box.
-        Asked with the phrases last grounded, it costs nothing.
+        The network's own presence score where it has one, else the greatest raw score of a box; a calibration
+        leaves it as it is. Asked with the phrases last grounded, it costs nothing.
 
         Raises:
             ValueError: If a phrase has no letters, or is longer than a prompt.
         """
-        packing = self._grounder._pack(phrases)
+        packing = self.pack(phrases)
         return self._answer(packing).presence[np.array(packing.columns, dtype=np.int64)]
 
     def _answer(self, packing: Packing) -> Prediction:
         """The prediction of all passes; that of the phrases asked last is kept."""
-        if self._last is None or self._last[0] != packing.prompts:
-            parts = self._grounder._predict([(self, prompt) for prompt in packing.prompts])
-            self._last = packing.prompts, _concatenate(parts)
-        return self._last[1]
-
-
-def _plain(phrase: str) -> str:
-    """A phrase as calibrations spell it: lower case, single spaces."""
-    return " ".join(phrase.lower().split())
-
-
-def _concatenate(parts: Sequence[Prediction]) -> Prediction:
-    """The columns of several passes, one after the other."""
-    if not parts:
-        none = np.zeros((0, 1), dtype=np.float32)
-        return Prediction(none, none.reshape(0, 1, 1).repeat(4, axis=2), none[:, 0])
-    return Prediction(
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.presence for part in parts]),
-    )
+        if self.last is None or self.last[0] != packing.prompts:
+            self._grounder._ask([(self, packing)])
+        assert self.last is not None
+        return self.last[1]
 
 
 def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from grounding.boxes import box_iou
+from grounding.hierarchy import consistent
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
 
@@ -57,6 +58,11 @@ class GrounderLike(Protocol):
         ...
 
     @property
+    def fingerprint(self) -> str:
+        """What changes with its weights or calibration."""
+        ...
+
+    @property
     def ontology(self) -> Ontology:
         """The label tree as the checkpoint knows it."""
         ...
@@ -74,10 +80,13 @@ class Evidence:
         regions: what the question mentions first, then the rest by falling score; `regions.asked` is
             everything that was looked for. Boxes xyxy in pixels of the original image.
         mentioned: the labels that the question names.
+        in_organ: of each region, whether it lies in its organ; None for what is no lesion and for a lesion
+            whose organ is not among the regions (see `grounding.hierarchy.consistent`).
     """
 
     regions: Regions
     mentioned: tuple[str, ...]
+    in_organ: tuple[bool | None, ...]
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -126,7 +135,8 @@ class ImageEvidence:
             if extra not in self._extras:
                 self._extras[extra] = self.ground(extra)
             regions = _concatenate(regions, self._extras[extra])
-        return Evidence(_select(regions, mentioned, self._ontology), mentioned)
+        selected = _select(regions, mentioned, self._ontology)
+        return Evidence(selected, mentioned, tuple(consistent(selected, self._ontology)))
 
 
 def gather_evidence(grounder: GrounderLike, image: MedicalImage, question: str) -> Evidence:
@@ -205,18 +215,19 @@ def _select(regions: Regions, mentioned: Sequence[str], ontology: Ontology) -> R
 def write_evidence(grounder: GrounderLike, examples: Sequence[VQAExample], out: Path) -> int:
     """Append the evidence of each example to `out` (JSON lines), each distinct image grounded once.
 
-    A line is {"qid", "grounder", "mentioned", "regions"}. Examples already in `out` are skipped, a last
-    line cut short by an interruption is dropped.
+    A line is {"qid", "grounder", "grounder_sha256", "mentioned", "regions", "in_organ"}. Examples already in
+    `out` are skipped, a last line cut short by an interruption is dropped.
 
     Returns:
         The number of lines written now.
 
     Raises:
-        ValueError: `out` was written with another grounder.
+        ValueError: `out` was written with another grounder, or before its weights or calibration changed.
     """
     from tqdm import tqdm
 
-    done = _resume(out, grounder.name)
+    writer = {"grounder": grounder.name, "grounder_sha256": grounder.fingerprint}
+    done = _resume(out, writer)
     by_image: dict[Path, list[VQAExample]] = {}
     for example in examples:
         by_image.setdefault(example.image_path, []).append(example)
@@ -228,26 +239,29 @@ def write_evidence(grounder: GrounderLike, examples: Sequence[VQAExample], out: 
             if not todo:
                 continue
             evidence_of = ImageEvidence(grounder, MedicalImage.open(path))
-            for line in _lines(evidence_of, todo, grounder.name):
+            for line in _lines(evidence_of, todo, writer):
                 file.write(line + "\n")
                 written += 1
             file.flush()
     return written
 
 
-def _lines(evidence_of: ImageEvidence, examples: Sequence[VQAExample], grounder: str) -> Iterator[str]:
+def _lines(
+    evidence_of: ImageEvidence, examples: Sequence[VQAExample], writer: Mapping[str, str]
+) -> Iterator[str]:
     for example in examples:
         evidence = evidence_of.gather(example.question)
         line = {
             "qid": example.qid,
-            "grounder": grounder,
+            **writer,
             "mentioned": list(evidence.mentioned),
             "regions": evidence.regions.to_dict(),
+            "in_organ": evidence.in_organ,
         }
         yield json.dumps(line)
 
 
-def _resume(out: Path, grounder: str) -> set[str]:
+def _resume(out: Path, writer: Mapping[str, str]) -> set[str]:
     """Return the question ids in `out`, dropping a last line that was cut short."""
     if not out.exists():
         return set()
@@ -255,9 +269,10 @@ def _resume(out: Path, grounder: str) -> set[str]:
     whole = text[: text.rfind("\n") + 1]
     lines = [json.loads(line) for line in whole.splitlines()]
     for line in lines:
-        if line["grounder"] != grounder:
+        if {key: line.get(key) for key in writer} != writer:
             raise ValueError(
-                f"{out} holds regions of grounder {line['grounder']!r}, got {grounder!r}: "
+                f"{out}: expected regions of grounder {writer['grounder']!r} as it is now, got those of "
+                f"{line['grounder']!r} or from before its weights or calibration changed: "
                 "choose another --out or delete the file"
             )
     if whole != text:
@@ -282,6 +297,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     grounder = Grounder.from_pretrained(args.grounder, device=args.device)
     written = write_evidence(grounder, examples, args.out)
     print(f"{args.out}: {written} questions written, {len(examples) - written} were there")
+    lines = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
+    checked = [verdict for line in lines for verdict in line["in_organ"] if verdict is not None]
+    print(f"{sum(checked)} of {len(checked)} lesions shown with their organ lie in it")
     return 0
 
 

@@ -75,7 +75,8 @@ class BoxQuestions:
     def predict_regions(self, grounder: Any, path: Path, limit: int | None) -> None:
         """Write what a grounder finds for each question, unless it is there; `limit` as in the runner."""
         if not path.exists():
-            write_regions(path, self.predicted_regions(grounder, limit))
+            writer = {"grounder": grounder.name, "grounder_sha256": grounder.fingerprint}
+            write_regions(path, self.predicted_regions(grounder, limit), writer)
 
     def shuffle_regions(
         self, samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int
@@ -173,11 +174,17 @@ def shuffle_alike(samples: Sequence[Sample], regions: Mapping[str, Regions], see
     return shuffled
 
 
-def write_regions(path: Path, regions: Iterator[tuple[str, Regions]]) -> None:
-    """Write regions.jsonl, one {"qid", "regions"} a line; the file appears whole or not at all."""
+def write_regions(path: Path, regions: Iterator[tuple[str, Regions]], writer: Mapping[str, str]) -> None:
+    """Write regions.jsonl as `llm.data.regions` reads it; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        regions: (sample id, regions).
+        writer: which grounder found them, repeated in each line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         for qid, found in regions:
-            file.write(json.dumps({"qid": qid, "regions": found.to_dict()}) + "\n")
+            file.write(json.dumps({"qid": qid, **writer, "regions": found.to_dict()}) + "\n")
     partial.replace(path)

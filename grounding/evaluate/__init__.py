@@ -5,6 +5,7 @@ matching.py    the same from boxes matched once, for resampling; FROC
 phrases.py     a phrase as the unit: accuracy, recall at k, pointing game, no-target accuracy
 absent.py      phrases that are not in the image: false positives, presence AUROC
 calibrate.py   whether a score is a probability: ECE, reliability, temperature, thresholds
+consistency.py whether lesions lie in their organ
 resampling.py  metrics as functions of image weights, which a bootstrap draws
 targets.py detections.py   what is true, what was answered
 dataset.py command.py      COCO figures of a grounder over sets: `python -m grounding.evaluate`

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ..ontology import Ontology
 from .detections import Detections, Threshold
@@ -61,7 +62,7 @@ def absent_metrics(
         targets: the set.
         own: answers to the set's labels, image by image.
         foreign: answers to the drawn labels (see `draw_foreign`), image by image.
-        threshold: by phrase.
+        threshold: what is shown.
 
     Raises:
         ValueError: the answers do not fit the set.
@@ -69,9 +70,7 @@ def absent_metrics(
     check_answers(targets, own)
     n_images = len(targets.targets)
     image, presence, claimed = _units(own, threshold)
-    there = np.concatenate(
-        [np.isin(np.arange(len(targets.labels)), target.labels) for target in targets.targets]
-    )
+    there = present(targets).ravel()
     other_image, other_presence, other_claimed = _units(foreign, threshold)
     absent = {
         "annotated": (image[~there], presence[~there], claimed[~there]),
@@ -91,10 +90,19 @@ def absent_metrics(
     return metrics
 
 
-def box_recall(matches: Matches, targets: TargetSet, threshold: Threshold) -> Ratio:
-    """Share of true boxes that a box shown at the threshold takes at IoU .5."""
-    least = np.array([threshold(label) for label in targets.labels])
-    shown = matches.hits[AT50] & (matches.scores >= least[matches.label])
+def present(targets: TargetSet) -> npt.NDArray[np.bool_]:
+    """(I, P) whether each image has a box of each label."""
+    labels = np.arange(len(targets.labels))
+    there = [np.isin(labels, target.labels) for target in targets.targets]
+    return np.array(there, dtype=np.bool_).reshape(len(there), len(labels))
+
+
+def box_recall(
+    matches: Matches, targets: TargetSet, own: Sequence[Detections], threshold: Threshold
+) -> Ratio:
+    """Share of true boxes that a box shown at the threshold takes at IoU .5; `matches` are of `own`."""
+    least = np.array([answer.least(threshold) for answer in own]).reshape(len(own), len(targets.labels))
+    shown = matches.hits[AT50] & (matches.scores >= least[matches.image, matches.label])
     found = np.bincount(matches.image[shown], minlength=len(matches.n_true)).astype(np.float64)
     return Ratio(found, matches.n_true.sum(axis=1))
 

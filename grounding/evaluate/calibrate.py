@@ -1,13 +1,13 @@
 """Whether a box's score is the probability that the box is right, and the fit that makes it so.
 
-Owns the detection calibration error, the data of reliability plots, and the fit of temperature and
+Owns the detection calibration error, the data of reliability plots, and the fit of temperature, bias and
 thresholds. A box is right where COCO's matching gives it a true box at IoU .5. Sources: detection ECE,
 Kuppers et al. 2020 (by confidence alone); equal-mass bins, Nixon et al. 2019; temperature scaling, Guo et
 al. 2017.
 
 Fit on a held-out grouped part of train, never on validation:
 
-    python -m grounding.evaluate.calibrate --data-dir DATA --checkpoint nano --out calibration.json
+    python -m grounding.evaluate.calibrate --data-dir DATA --checkpoint FOLDER --out FOLDER/calibration.json
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from ..calibration import Calibration, logit
-from ..types import Regions
-from .dataset import BatchGrounder, find_sets
-from .detections import Detections
+from ..calibration import Calibration, logit, plain
+from .absent import absent_metrics, present
+from .dataset import find_sets
+from .detections import AskedGrounder, Detections, Threshold, detect
 from .matching import AT50, Matches, match
-from .resampling import Floats, Ints, divide
+from .resampling import Floats, Ints, Metric, divide, mean_of_valid, value
 from .targets import TargetSet, held_out, read_targets
 
 N_BINS = 15
 MIN_TRUE = 10
 """True boxes of a phrase below which its own threshold would be noise: it then takes the default."""
+MOST_FALSE_POSITIVES = 0.1
+"""Share of absent labels of the image's own modality that may be boxed by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,22 +100,16 @@ def reliability(scores: Floats, right: npt.ArrayLike, *, equal_mass: bool) -> Re
     return Reliability(mean[0], mean[1], count[kept])
 
 
-def fit_calibration(
-    detections: Sequence[Sequence[Detections]],
-    targets: Sequence[TargetSet],
-    *,
-    with_bias: bool = False,
-) -> Calibration:
-    """Fit temperature and thresholds on detections with raw scores; every set counts alike.
+def fit_calibration(detections: Sequence[Sequence[Detections]], targets: Sequence[TargetSet]) -> Calibration:
+    """Fit temperature, bias and thresholds on detections with raw scores; every set counts alike.
 
-    The temperature minimises the negative log-likelihood of boxes being right. A phrase's threshold is the
-    calibrated score with the best F1 of its boxes at IoU .5; a phrase with fewer than 10 true boxes takes the
-    default, which is the best for all phrases together.
+    Temperature and bias minimise the negative log-likelihood of boxes being right. A phrase's threshold is
+    the calibrated score with the best F1 of its boxes at IoU .5; a phrase with fewer than 10 true boxes takes
+    the default, which is the best for all phrases together. See `presence_threshold` for that of presence.
 
     Args:
         detections: for each set, the answers to its images, asked for its labels.
         targets: the sets: held-out parts of train, split by group (see `held_out`).
-        with_bias: fit Platt's bias too.
 
     Raises:
         ValueError: no set has a box, or the detections do not answer the sets.
@@ -124,32 +120,32 @@ def fit_calibration(
         raise ValueError("expected boxes to calibrate on, got none; keep every score (box_threshold=0)")
     right = np.concatenate([m.hits[AT50] for m in matched]).astype(np.float64)
     weight = np.concatenate([np.full(len(m.scores), 1 / max(len(m.scores), 1)) for m in matched])
-    scale = _fit_scale(scores, right, weight, with_bias)
+    scale = _fit_scale(scores, right, weight)
     by_phrase: dict[str, list[tuple[Matches, int]]] = {}
     for each, m in zip(targets, matched, strict=True):
         for index, label in enumerate(each.labels):
-            by_phrase.setdefault(label, []).append((m, index))
+            by_phrase.setdefault(plain(label), []).append((m, index))
     best = {
         phrase: best_threshold(*_ranking(parts, scale))
         for phrase, parts in by_phrase.items()
         if sum(m.n_true[:, index].sum() for m, index in parts) >= MIN_TRUE
     }
     everything = [part for parts in by_phrase.values() for part in parts]
-    return replace(scale, thresholds=best, default_threshold=best_threshold(*_ranking(everything, scale)))
+    found = replace(scale, thresholds=best, default_threshold=best_threshold(*_ranking(everything, scale)))
+    return replace(found, presence_threshold=presence_threshold(detections, targets, found))
 
 
-def _fit_scale(scores: Floats, right: Floats, weight: Floats, with_bias: bool) -> Calibration:
+def _fit_scale(scores: Floats, right: Floats, weight: Floats) -> Calibration:
     """Minimise the weighted log-loss over the slope 1 / temperature (kept > 0 by its logarithm) and bias."""
     raw = logit(np.clip(scores, 1e-6, 1 - 1e-6))
     weight = weight / weight.sum()
 
     def loss(parameters: Floats) -> float:
-        value = raw * np.exp(parameters[0]) + (parameters[1] if with_bias else 0.0)
+        value = raw * np.exp(parameters[0]) + parameters[1]
         return float(weight @ (np.logaddexp(0.0, value) - right * value))
 
-    bounds = [(-4.0, 4.0), (-10.0, 10.0)][: 1 + with_bias]
-    found = minimize(loss, np.zeros(1 + with_bias), method="L-BFGS-B", bounds=bounds).x
-    return Calibration(temperature=float(np.exp(-found[0])), bias=float(found[1]) if with_bias else 0.0)
+    slope, bias = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-4.0, 4.0), (-10.0, 10.0)]).x
+    return Calibration(temperature=float(np.exp(-slope)), bias=float(bias))
 
 
 def _ranking(parts: Sequence[tuple[Matches, int]], scale: Calibration) -> tuple[Floats, Floats, float]:
@@ -182,46 +178,117 @@ def best_threshold(scores: Floats, right: Floats, n_true: float) -> float:
     return float((ranked[best] + below) / 2)
 
 
+def presence_threshold(
+    detections: Sequence[Sequence[Detections]],
+    targets: Sequence[TargetSet],
+    calibration: Calibration,
+    most: float = MOST_FALSE_POSITIVES,
+) -> float:
+    """The lowest presence at which absent labels are boxed at most at a rate, as a mean over sets.
+
+    The lowest, because every phrase it hides may be there. Placed halfway to the next higher presence of a
+    boxed phrase.
+
+    Args:
+        detections: answers with raw scores, set by set.
+        targets: the sets; those that annotate no absent label say nothing here.
+        calibration: of the scores; its presence threshold is not used.
+        most: the rate.
+    """
+    shown = Threshold(calibration.threshold)
+    boxed: list[Floats] = []
+    false: list[Floats] = []
+    shares: list[Floats] = []
+    for each, answers in zip(targets, detections, strict=True):
+        absent = ~present(each)
+        claims = [calibrated(answer, calibration).claimed(shown) for answer in answers]
+        claimed = np.array(claims, dtype=np.bool_).reshape(absent.shape)
+        presence = np.array([answer.presence for answer in answers], np.float64).reshape(absent.shape)
+        if absent.any():
+            boxed.append(presence[claimed])
+            false.append(presence[claimed & absent])
+            shares.append(np.full(len(false[-1]), 1 / absent.sum()))
+    scores = np.concatenate([np.zeros(0), *false])
+    order = np.argsort(-scores, kind="stable")
+    rate = np.cumsum(np.concatenate([np.zeros(0), *shares])[order]) / max(len(shares), 1)
+    over = np.flatnonzero(rate > most + 1e-9)
+    if not len(over):
+        return 0.0
+    hidden = scores[order][over[0]]  # and whatever has no more presence
+    everything = np.concatenate(boxed)
+    return float((hidden + everything[everything > hidden].min(initial=1.0)) / 2)
+
+
 def calibrated(answer: Detections, calibration: Calibration) -> Detections:
-    """An answer with calibrated scores and presence."""
-    regions = answer.regions
-    scores = calibration.apply(regions.scores)
-    found = Regions(regions.boxes, scores, regions.phrase_index, regions.asked, regions.image_size)
-    return Detections(found, calibration.apply(answer.presence))
+    """An answer with raw scores, its scores calibrated; presence is left as it is."""
+    return replace(answer, regions=replace(answer.regions, scores=calibration.apply(answer.regions.scores)))
 
 
-def answer_set(grounder: BatchGrounder, targets: TargetSet, batch_size: int = 8) -> list[Detections]:
-    """Ask every image of a set for all its labels, every box kept; presence is the best box's score."""
+def answer_set(grounder: AskedGrounder, targets: TargetSet, batch_size: int = 8) -> list[Detections]:
+    """Ask every image of a set for all its labels, every box kept."""
     answers: list[Detections] = []
     for start in range(0, len(targets.targets), batch_size):
         images = [targets.open(target) for target in targets.targets[start : start + batch_size]]
-        found = grounder.ground_batch(images, [targets.labels] * len(images), box_threshold=0.0)
-        answers += [Detections.by_best_box(regions) for regions in found]
+        answers += detect(grounder, images, [targets.labels] * len(images))
     return answers
 
 
+def summary(
+    calibration: Calibration, detections: Sequence[Sequence[Detections]], targets: Sequence[TargetSet]
+) -> dict[str, float]:
+    """What the calibration does on the sets it was fitted on, as means over sets.
+
+    The error of raw and of calibrated scores, and how many present and absent labels are boxed by default.
+    """
+    shown = Threshold(calibration.threshold, calibration.presence_threshold)
+    figures: dict[str, list[float]] = {}
+    for each, raw in zip(targets, detections, strict=True):
+        answers = [calibrated(answer, calibration) for answer in raw]
+        metrics: dict[str, Metric] = {
+            "ece_raw": calibration_error(match(each, raw), equal_mass=True),
+            "ece": calibration_error(match(each, answers), equal_mass=True),
+            **absent_metrics(each, answers, [], shown),
+        }
+        for name, metric in metrics.items():
+            figures.setdefault(name, []).append(value(metric, len(raw)))
+    return {name: float(mean_of_valid(np.array(values), 0)) for name, values in figures.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fit on the held-out groups of every set's train split and write the file."""
-    parser = argparse.ArgumentParser(
-        description="Fit temperature and thresholds on a held-out part of train."
-    )
+    """Fit on the held-out groups of every set's train split, write the file, print what it does there."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data-dir", required=True, help="folder that holds grounding/<set>/train.json")
     parser.add_argument("--sets", default="", help="comma-separated set names; default: every set found")
     parser.add_argument("--checkpoint", default="nano", help="grounder: a shipped name or a folder")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--fraction", type=float, default=0.1, help="share of train's groups held out")
-    parser.add_argument("--with-bias", action="store_true", help="fit a bias beside the temperature")
-    parser.add_argument("--out", type=Path, required=True, help="calibration.json")
+    parser.add_argument(
+        "--fraction", type=float, default=0.1, help="share of train's groups: the recipe's hold_out"
+    )
+    parser.add_argument("--limit", type=int, help="first N held-out images a set (a quick look, no result)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="the file; it works beside the checkpoint, as calibration.json",
+    )
     args = parser.parse_args(argv)
     from ..predictor import Grounder
 
     grounder = Grounder.from_pretrained(args.checkpoint, device=args.device)
+    grounder.calibration = None  # fitted on raw scores, whatever lies beside the checkpoint already
     folders = find_sets(args.data_dir, [name for name in args.sets.split(",") if name])
     sets = [held_out(read_targets(folder, "train"), args.fraction) for folder in folders]
+    sets = [replace(each, targets=each.targets[: args.limit]) for each in sets]
     answers = [answer_set(grounder, each) for each in sets]
-    calibration = fit_calibration(answers, sets, with_bias=args.with_bias)
+    calibration = fit_calibration(answers, sets)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     calibration.save(args.out)
-    print(f"temperature {calibration.temperature:.3f}, bias {calibration.bias:.3f}, written to {args.out}")
+    print(
+        f"{args.out}: temperature {calibration.temperature:.3f}, bias {calibration.bias:.3f}, "
+        f"presence from {calibration.presence_threshold:.3f}"
+    )
+    for name, figure in summary(calibration, answers, sets).items():
+        print(f"{name} {figure:.3f}")
 
 
 if __name__ == "__main__":

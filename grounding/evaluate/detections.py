@@ -1,11 +1,12 @@
 """What evaluation needs from a detector, and what it gets: every box with its score, and presence by phrase.
 
-Owns the protocol that our grounder and its peers share. Knows no model; adapters live in benchmarks.
+Owns the protocol that our grounder and its peers share, and what our grounder answers. Knows no model;
+adapters of others live in benchmarks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +15,18 @@ import numpy.typing as npt
 
 from ..types import MedicalImage, Regions
 
-Threshold = Callable[[str], float]
-"""Phrase -> the score from which on its boxes are shown."""
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a detector shows by default.
+
+    Attributes:
+        score: phrase -> score from which on its boxes are shown.
+        presence: presence below which none of a phrase's boxes is shown.
+    """
+
+    score: Callable[[str], float]
+    presence: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +58,20 @@ class Detections:
         np.maximum.at(presence, regions.phrase_index, regions.scores)
         return cls(regions, presence)
 
+    def least(self, threshold: Threshold) -> npt.NDArray[np.float32]:
+        """(P,) score from which on a phrase's boxes are shown; infinite where its presence is too low."""
+        least = np.array([threshold.score(phrase) for phrase in self.regions.asked], dtype=np.float32)
+        least[self.presence < np.float32(threshold.presence)] = np.inf
+        return least
+
+    def shown(self, threshold: Threshold) -> npt.NDArray[np.bool_]:
+        """(N,) whether each box is shown at a threshold."""
+        return np.asarray(self.regions.scores >= self.least(threshold)[self.regions.phrase_index])
+
     def claimed(self, threshold: Threshold) -> npt.NDArray[np.bool_]:
-        """(P,) whether a phrase has a box that is shown, that is, with at least its threshold's score."""
-        best = Detections.by_best_box(self.regions).presence
-        least = np.array([threshold(phrase) for phrase in self.regions.asked], dtype=np.float64)
-        found = np.isin(np.arange(len(best)), self.regions.phrase_index)
-        return np.asarray(found & (best >= least), dtype=np.bool_)
+        """(P,) whether a phrase has a box that is shown at a threshold."""
+        index = self.regions.phrase_index[self.shown(threshold)]
+        return np.isin(np.arange(len(self.regions.asked)), index)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, read back exactly by `from_dict`."""
@@ -70,17 +89,48 @@ class Detector(Protocol):
     Attributes:
         name: what a table calls it.
         fingerprint: changes whenever its answers may; cached detections are kept under it.
+        threshold: what it shows by default.
     """
 
     name: str
     fingerprint: str
-
-    def threshold(self, phrase: str) -> float:
-        """The score from which on the detector shows boxes of a phrase by default."""
-        ...
+    threshold: Threshold
 
     def detect(
         self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
     ) -> list[Detections]:
         """Answer each image for its own phrases; every box is kept, at most 100 an image."""
         ...
+
+
+class AskedImage(Protocol):
+    """One image that was asked for phrases; `grounding.predictor.GroundedImage` is one."""
+
+    def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
+        """Return the regions of `phrases`."""
+        ...
+
+    def presence(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the presence (P,) of `phrases`."""
+        ...
+
+
+class AskedGrounder(Protocol):
+    """What evaluation needs from our grounder; `grounding.Grounder` has it."""
+
+    def ask_batch(
+        self, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
+    ) -> Iterable[AskedImage]:
+        """Ask each image for its own phrases."""
+        ...
+
+
+def detect(
+    grounder: AskedGrounder, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
+) -> list[Detections]:
+    """Our grounder's answers: every box above its low floor, at most 100 an image, and its own presence."""
+    asked = grounder.ask_batch(images, phrases_per_image)
+    return [
+        Detections(image.ground(phrases, box_threshold=0.0), image.presence(phrases))
+        for image, phrases in zip(asked, phrases_per_image, strict=True)
+    ]

@@ -49,13 +49,12 @@ def phrase_metrics(
             units.setdefault(name, []).append(figure)
             images.setdefault(name, []).append(index)
 
-    least = [threshold(label) for label in targets.labels]
     for index, (target, answer) in enumerate(zip(targets.targets, detections, strict=True)):
-        regions = answer.regions.sorted()
+        regions, visible = answer.regions.sorted(), answer.regions[answer.shown(threshold)]
         for label in range(len(targets.labels)):
             own = regions.phrase_index == label
             boxes = regions.boxes[own].astype(np.float64)
-            shown = boxes[regions.scores[own] >= least[label]]
+            shown = visible.boxes[visible.phrase_index == label].astype(np.float64)
             truth = target.boxes[target.labels == label]
             add(index, {"f1_is_1": float(_matches_exactly(shown, truth))})
             add(index, localisation(boxes, truth) if len(truth) else {"no_target": float(len(shown) == 0)})

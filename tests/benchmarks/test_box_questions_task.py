@@ -10,6 +10,7 @@ from benchmarks import run_vqa
 from benchmarks.tasks.base import Sample
 from benchmarks.tasks.box_questions import BoxQuestions, only, shuffle_alike, write_regions
 from grounding.types import Regions
+from llm.data.regions import region_writer
 from llm.types import Generation
 
 
@@ -62,6 +63,8 @@ class BelievesBoxes:
 
 class Shifted:
     """A grounder that finds the true boxes of every other image and nothing in the others."""
+
+    name, fingerprint = "shifted", "f"
 
     def __init__(self, task):
         self.true = {}
@@ -179,7 +182,8 @@ def test_regions_are_scaled_to_the_image_that_gets_them():
 def test_regions_file_is_what_the_runner_reads(tmp_path):
     from benchmarks.box_conditions import read_regions
 
-    write_regions(tmp_path / "r.jsonl", iter([("0", regions(3))]))
+    write_regions(tmp_path / "r.jsonl", iter([("0", regions(3))]), {"grounder": "g", "grounder_sha256": "f"})
+    assert region_writer(tmp_path / "r.jsonl") == "f"
     assert read_regions(tmp_path / "r.jsonl", [sample(0, "a", "p")])["0"].boxes[0, 0] == 3
     assert not list(tmp_path.glob("*.partial"))
 

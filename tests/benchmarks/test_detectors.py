@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from benchmarks.detectors import FAMILIES as ADAPTERS
-from benchmarks.detectors import GrounderDetector, ZeroShotDetector
+from benchmarks.detectors import GrounderDetector, ZeroShotDetector, open_grounder
 from grounding.calibration import Calibration
 from grounding.types import MedicalImage, Regions
 
@@ -109,7 +109,7 @@ def test_a_saved_model_answers_by_phrase(folder, image):
     detector = ZeroShotDetector.from_pretrained(str(folder), device="cpu")
     assert detector.name == folder.name
     assert len(detector.fingerprint) == 64
-    assert 0 < detector.threshold("heart") < 1
+    assert 0 < detector.threshold.score("heart") < 1 and detector.threshold.presence == 0
     first, alone, none = detector.detect([image, image, image], [PHRASES, PHRASES[:1], []])
     assert (first.regions.asked, alone.regions.asked) == (tuple(PHRASES), ("left lung",))
     assert first.regions.image_size == (80, 120)
@@ -147,23 +147,49 @@ def test_another_kind_of_model_is_refused(tmp_path):
 
 
 class OneBox:
-    box_threshold = 0.3
+    """A grounder as far as the adapter sees it."""
 
-    def ground_batch(self, images, phrases_per_image, *, box_threshold=None):
+    dtype, phrases_per_pass, presence_threshold = torch.float32, None, 0.2
+    fingerprint = "f"
+
+    def threshold(self, phrase):
+        return {"heart": 0.4}.get(phrase, 0.5)
+
+    def ask_batch(self, images, phrases_per_image):
+        return (OneAnswer(image) for image in images)
+
+
+class OneAnswer:
+    def __init__(self, image):
+        self.image = image
+
+    def ground(self, phrases, *, box_threshold=None):
         assert box_threshold == 0.0
-        return [
-            Regions([[1, 2, 3, 4]], [0.2], [0], tuple(phrases), image.size)
-            for image, phrases in zip(images, phrases_per_image, strict=True)
-        ]
+        return Regions([[1, 2, 3, 4]], [0.2], [0], tuple(phrases), self.image.size)
+
+    def presence(self, phrases):
+        return np.full(len(phrases), 0.7, dtype=np.float32)
 
 
-def test_our_grounder_keeps_every_box_and_is_calibrated_where_asked(image):
-    plain = GrounderDetector(OneBox(), "nano", "0")
-    assert plain.threshold("heart") == 0.3
-    assert plain.detect([image], [["heart"]])[0].presence.tolist() == pytest.approx([0.2])
-    calibration = Calibration(temperature=2.0, thresholds={"heart": 0.4})
-    known = GrounderDetector(OneBox(), "nano", "0", calibration)
-    assert (known.threshold("heart"), known.threshold("liver")) == (0.4, 0.5)
-    found = known.detect([image], [["heart"]])[0]
-    assert found.regions.scores.tolist() == pytest.approx([1 / 3])  # odds 1/4, their root 1/2
-    assert found.presence.tolist() == pytest.approx([1 / 3])
+def test_our_grounder_keeps_every_box_and_its_own_thresholds(image):
+    detector = GrounderDetector(OneBox(), "nano")
+    assert (detector.threshold.score("heart"), detector.threshold.score("liver")) == (0.4, 0.5)
+    assert detector.threshold.presence == 0.2
+    (found,) = detector.detect([image], [["heart"]])
+    assert found.regions.scores.tolist() == pytest.approx([0.2])
+    assert found.presence.tolist() == pytest.approx([0.7])
+
+
+def test_its_fingerprint_knows_whatever_changes_answers():
+    grounders = [OneBox() for _ in range(4)]
+    grounders[1].fingerprint, grounders[2].dtype, grounders[3].phrases_per_pass = "g", torch.bfloat16, 1
+    assert len({GrounderDetector(each, "nano").fingerprint for each in grounders}) == 4
+
+
+def test_opening_it_heeds_calibration_and_phrases_a_pass(monkeypatch):
+    opened = OneBox()
+    opened.calibration = Calibration()
+    monkeypatch.setattr("grounding.predictor.Grounder.from_pretrained", lambda *a, **k: opened)
+    assert open_grounder("runs/nano").name == "nano" and opened.calibration == Calibration()
+    assert open_grounder("nano", calibrated=False, phrases_per_pass=4).name == "nano-4-a-pass"
+    assert (opened.calibration, opened.phrases_per_pass) == (None, 4)

@@ -10,7 +10,8 @@ import grounding.predictor
 from benchmarks import run_grounding
 from benchmarks.grounding_answers import CachedAnswers, CocoResults
 from benchmarks.grounding_plots import mistakes
-from grounding.evaluate.detections import Detections
+from grounding.calibration import Calibration
+from grounding.evaluate.detections import Detections, Threshold
 from grounding.evaluate.targets import read_targets
 from grounding.types import Regions
 
@@ -18,21 +19,33 @@ from grounding.types import Regions
 class OneBox:
     """The same box for every phrase, at a score above its threshold for lungs only."""
 
-    box_threshold = 0.4
+    dtype, phrases_per_pass, presence_threshold, calibration = "float32", None, 0.0, None
+    fingerprint = "f"
     calls = 0
 
-    def ground_batch(self, images, phrases_per_image, *, box_threshold=None):
+    def threshold(self, phrase):
+        return 0.4
+
+    def ask_batch(self, images, phrases_per_image):
         OneBox.calls += 1
-        return [
-            Regions(
-                boxes=np.array([[10, 10, 30, 30]] * len(phrases), dtype=np.float32),
-                scores=np.array([0.5 if phrase == "lung" else 0.25 for phrase in phrases], dtype=np.float32),
-                phrase_index=np.arange(len(phrases)),
-                asked=tuple(phrases),
-                image_size=image.size,
-            )
-            for image, phrases in zip(images, phrases_per_image, strict=True)
-        ]
+        return [OneAnswer(image) for image in images]
+
+
+class OneAnswer:
+    def __init__(self, image):
+        self.image = image
+
+    def ground(self, phrases, *, box_threshold=None):
+        return Regions(
+            boxes=np.array([[10, 10, 30, 30]] * len(phrases), dtype=np.float32),
+            scores=self.presence(phrases),
+            phrase_index=np.arange(len(phrases)),
+            asked=tuple(phrases),
+            image_size=self.image.size,
+        )
+
+    def presence(self, phrases):
+        return np.array([0.5 if phrase == "lung" else 0.25 for phrase in phrases], dtype=np.float32)
 
 
 def write_set(root, name, category, modality, boxes):
@@ -101,6 +114,7 @@ def test_every_file_is_written_and_holds_what_was_measured(data, capsys):
     settings = json.loads((out / "manifest.json").read_text())["settings"]
     assert settings["checkpoint"] == "nano"
     assert len(settings["data_sha256"]["chest"]) == 64
+    assert settings["calibration_sha256"] is None
 
 
 def test_answers_are_kept_and_figures_computed_again_without_the_model(data):
@@ -125,6 +139,45 @@ def test_peers_stand_beside_ours_with_the_paired_difference(data):
     assert differences["chest"]["recall1"]["mean"] == 0.5
     assert differences["mean over sets"]["recall1"]["mean"] == 0.25
     assert "| chest | theirs |" in (out / "results.md").read_text()
+
+
+def test_phrases_a_pass_are_compared_side_by_side(data):
+    out = run(data, "--phrases-per-pass", "1", "4")
+    summary = json.loads((out / "summary.json").read_text())
+    assert set(summary["differences"]) == {"nano - nano-1-a-pass", "nano - nano-4-a-pass"}
+    tables = (out / "results.md").read_text()
+    assert "| set | nano | nano-1-a-pass | nano-4-a-pass |" in tables
+    assert "| mean | 0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] |" in tables
+
+
+def test_what_presence_denies_is_no_false_positive(data, monkeypatch):
+    monkeypatch.setattr(OneBox, "presence_threshold", 0.6)
+    monkeypatch.setattr(OneAnswer, "presence", lambda self, phrases: np.full(len(phrases), 0.5, np.float32))
+    monkeypatch.setattr(
+        OneAnswer,
+        "ground",
+        lambda self, phrases, **_: Regions([[10, 10, 30, 30]], [0.9], [0], tuple(phrases), self.image.size),
+    )
+    results = json.loads((run(data) / "results.json").read_text())
+    figures = results["scope"]["figures"]
+    assert figures["false_positives_annotated"]["mean"] == figures["false_positives_foreign"]["mean"] == 0
+    assert results["chest"]["figures"]["phrase_recall"]["mean"] == 0
+    assert results["chest"]["ap50"] == 1  # ranks know no threshold
+
+
+def test_the_calibration_beside_the_checkpoint_is_in_the_manifest(data):
+    folder = data / "mine"
+    folder.mkdir()
+    Calibration().save(folder / "calibration.json")
+
+    def recorded(*more):
+        out = run(data, "--checkpoint", str(folder), *more)
+        return json.loads((out / "manifest.json").read_text())["settings"]["calibration_sha256"]
+
+    first = recorded()
+    Calibration(temperature=2.0).save(folder / "calibration.json")
+    assert len(first) == 64 and recorded() not in (first, None)
+    assert recorded("--no-calibration") is None
 
 
 def test_unknown_peers_and_double_names_are_refused(data):
@@ -153,10 +206,7 @@ def test_result_files_answer_the_sets_own_labels_only(data):
 
 def test_the_cache_knows_the_question_and_the_detector(data):
     class Fake:
-        name, fingerprint, asked = "fake", "1", 0
-
-        def threshold(self, phrase):
-            return 0.5
+        name, fingerprint, asked, threshold = "fake", "1", 0, Threshold(lambda phrase: 0.5)
 
         def detect(self, images, phrases_per_image):
             self.asked += len(images)
@@ -178,6 +228,6 @@ def test_mistakes_count_missed_and_false_boxes(data):
         [[10, 10, 30, 30], [60, 60, 70, 70], [0, 0, 5, 5]], [0.9, 0.8, 0.1], [0, 0, 0], ("lung",), (80, 100)
     )
     answer = Detections.by_best_box(regions)
-    assert mistakes(target, answer, lambda phrase: 0.5) == 1
-    assert mistakes(target, answer, lambda phrase: 0.95) == 1
-    assert mistakes(target, answer, lambda phrase: 0.0) == 2
+    assert mistakes(target, answer, Threshold(lambda phrase: 0.5)) == 1
+    assert mistakes(target, answer, Threshold(lambda phrase: 0.95)) == 1
+    assert mistakes(target, answer, Threshold(lambda phrase: 0.0)) == 2

@@ -14,7 +14,9 @@ from grounding.evaluate.calibrate import (
     bin_of,
     calibrated,
     fit_calibration,
+    presence_threshold,
     reliability,
+    summary,
 )
 from grounding.evaluate.detections import Detections
 from grounding.evaluate.targets import Target, TargetSet, held_out, read_targets
@@ -79,11 +81,39 @@ def test_fit_undoes_a_known_temperature():
     targets, answers = distorted_set(2.0)
     found = fit_calibration([answers], [targets])
     assert found.temperature == pytest.approx(2.0, rel=0.1)
-    assert found.bias == 0
+    assert found.bias == pytest.approx(0.0, abs=0.2)
+    assert found.presence_threshold == 0  # no label is ever absent
     assert found.thresholds["a"] == pytest.approx(found.default_threshold)
     again = fit_calibration([[calibrated(a, found) for a in answers]], [targets])
-    assert again.temperature == pytest.approx(1.0, abs=1e-2)
-    assert fit_calibration([answers], [targets], with_bias=True).bias == pytest.approx(0.0, abs=0.2)
+    assert (again.temperature, again.bias) == pytest.approx((1.0, 0.0), abs=1e-2)
+    figures = summary(found, [answers], [targets])
+    assert figures["ece"] < 0.05 < figures["ece_raw"]
+
+
+def absent_set(name, presences, score=0.9):
+    """Images that show nothing; each has a box of its label at a score, and that presence."""
+    none = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
+    targets = [Target(i, f"{i}.png", (100, 100), *none, "CT", str(i)) for i in range(len(presences))]
+    regions = Regions([[10, 10, 30, 30]], [score], [0], ("a",), (100, 100))
+    answers = [Detections(regions, np.array([presence], dtype=np.float32)) for presence in presences]
+    return TargetSet(name, "nowhere", ("a",), ("organ",), tuple(targets), (1,)), answers
+
+
+def test_presence_threshold_by_hand():
+    shown = Calibration(default_threshold=0.5)
+    targets, answers = absent_set("x", np.arange(10) / 10)  # every label absent, every one boxed
+
+    def threshold(most, *more):
+        sets = [(targets, answers), *more]
+        return presence_threshold([own for _, own in sets], [each for each, _ in sets], shown, most)
+
+    assert threshold(0.1) == pytest.approx(0.85)  # only 0.9 may stay: halfway to what must go
+    assert threshold(0.2) == pytest.approx(0.75)
+    assert threshold(0.0) == pytest.approx(0.95)
+    assert threshold(1.0) == 0
+    # A set without false boxes halves the mean over sets; one that annotates no absent label says nothing.
+    assert threshold(0.1, absent_set("y", [0.9], score=0.4)) == pytest.approx(0.75)
+    assert threshold(0.1, distorted_set(1.0, n=5)) == pytest.approx(0.85)
 
 
 def test_rare_phrases_take_the_default_and_nothing_found_is_refused():
@@ -108,18 +138,19 @@ def test_scores_stay_scores_in_their_order(scores, temperature, bias):
 
 def test_identity_and_file(tmp_path):
     assert Calibration().apply([0.25, 0.5]) == pytest.approx([0.25, 0.5])
-    calibration = Calibration(1.5, {"liver": 0.3}, 0.4, -0.1)
+    calibration = Calibration(1.5, {"liver": 0.3}, 0.4, -0.1, 0.2)
     calibration.save(tmp_path / "c.json")
     read = Calibration.load(tmp_path / "c.json")
     assert read == calibration
-    assert (read.threshold("liver"), read.threshold("spleen")) == (0.3, 0.4)
+    assert (read.threshold(" Liver"), read.threshold("spleen")) == (0.3, 0.4)
     (tmp_path / "c.json").write_text(json.dumps({"temprature": 2}))
     with pytest.raises(ValueError, match="temperature"):
         Calibration.load(tmp_path / "c.json")
     with pytest.raises(ValueError, match="temperature > 0"):
         Calibration(0.0)
-    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
-        Calibration(thresholds={"liver": 2.0})
+    for wrong in ({"thresholds": {"liver": 2.0}}, {"presence_threshold": -0.1}):
+        with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+            Calibration(**wrong)
 
 
 def test_held_out_keeps_groups_whole():

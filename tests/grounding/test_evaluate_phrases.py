@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from grounding.evaluate.absent import absent_metrics, box_recall, draw_foreign
-from grounding.evaluate.detections import Detections
+from grounding.evaluate.consistency import organ_metric
+from grounding.evaluate.detections import Detections, Threshold, detect
 from grounding.evaluate.matching import match
 from grounding.evaluate.phrases import localisation, phrase_metrics
 from grounding.evaluate.resampling import Auroc, Ratio, value
@@ -39,9 +40,7 @@ def answer(found, labels=LABELS):
     )
 
 
-def half(_phrase):
-    return 0.5
-
+half = Threshold(lambda _phrase: 0.5)
 
 A, B, FAR = (0, 0, 20, 20), (40, 0, 60, 20), (70, 70, 90, 90)
 
@@ -113,7 +112,7 @@ def test_absent_phrases_by_hand():
     assert found["false_positives_foreign"] == pytest.approx(1 / 3)
     assert found["auroc_annotated"] == pytest.approx(2 / 3)  # .9, .7 above .6; .4 below
     assert found["auroc_foreign"] == pytest.approx(7 / 9)  # .9: 3, .7: 2, .4: 2 of three
-    assert value(box_recall(match(targets, own), targets, half), 2) == pytest.approx(2 / 3)
+    assert value(box_recall(match(targets, own), targets, own, half), 2) == pytest.approx(2 / 3)
 
 
 def test_a_detector_that_cannot_be_asked_has_no_foreign_figure():
@@ -154,8 +153,62 @@ def test_presence_and_claims():
     found = answer([(0, 0.5, A), (0, 0.2, B)])
     assert found.presence.tolist() == [0.5, 0.0]
     assert found.claimed(half).tolist() == [True, False]
-    assert found.claimed(lambda phrase: 0.0).tolist() == [True, False]  # no box, no claim
+    assert found.claimed(Threshold(lambda phrase: 0.0)).tolist() == [True, False]  # no box, no claim
+    assert found.shown(half).tolist() == [True, False]
+    assert found.shown(Threshold(lambda phrase: 0.0, presence=0.6)).tolist() == [False, False]
     again = Detections.from_dict(found.to_dict())
     assert np.array_equal(again.regions.boxes, found.regions.boxes)
     with pytest.raises(ValueError, match="one presence a phrase"):
         Detections(found.regions, np.zeros(3, dtype=np.float32))
+
+
+def test_what_presence_denies_is_not_shown_anywhere():
+    targets = target_set([target(1, [(0, A)]), target(2, [])])
+    boxes = [answer([(0, 0.9, A), (1, 0.8, FAR)]), answer([(0, 0.9, A)])]
+    own = [
+        Detections(each.regions, np.array(presence, dtype=np.float32))
+        for each, presence in zip(boxes, ([0.7, 0.2], [0.2, 0.1]), strict=True)
+    ]
+    strict = Threshold(lambda phrase: 0.5, presence=0.5)
+    for threshold, false_positives, none in ((half, 2 / 3, 1 / 3), (strict, 0, 1)):
+        metrics = absent_metrics(targets, own, [], threshold) | phrase_metrics(targets, own, threshold)
+        found = {name: value(metric, 2) for name, metric in metrics.items()}
+        assert found["false_positives_annotated"] == pytest.approx(false_positives)
+        assert found["no_target"] == pytest.approx(none)
+        assert (found["phrase_recall"], found["auroc_annotated"]) == (1, 1)
+        assert value(box_recall(match(targets, own), targets, own, threshold), 2) == 1
+    hidden = Threshold(lambda phrase: 0.5, presence=0.8)
+    assert value(box_recall(match(targets, own), targets, own, hidden), 2) == 0
+
+
+def test_a_grounders_answers_carry_its_own_presence():
+    class Asked:
+        def __init__(self, phrases):
+            self.phrases = phrases
+
+        def ground(self, phrases, *, box_threshold=None):
+            assert box_threshold == 0.0
+            return Regions([A], [0.3], [0], tuple(phrases), (100, 100))
+
+        def presence(self, phrases):
+            return np.full(len(phrases), 0.9, dtype=np.float32)
+
+    class Grounder:
+        def ask_batch(self, images, phrases_per_image):
+            return (Asked(phrases) for phrases in phrases_per_image)
+
+    first, second = detect(Grounder(), [None, None], [("a", "b"), ("c",)])
+    assert (first.regions.asked, first.presence.tolist()) == (("a", "b"), pytest.approx([0.9, 0.9]))
+    assert second.regions.scores.tolist() == pytest.approx([0.3])
+
+
+def test_share_of_lesions_in_their_organ_by_hand():
+    labels = ("left lung", "lung nodule or mass")
+    inside, outside = (5, 5, 9, 9), (70, 70, 80, 80)
+    answers = [
+        answer([(0, 0.9, A), (1, 0.8, inside), (1, 0.8, outside), (1, 0.2, outside)], labels),  # one in two
+        answer([(1, 0.9, inside)], labels),  # no organ was found
+    ]
+    metric = organ_metric(answers, half)
+    assert value(metric, 2) == 0.5
+    assert np.isnan(metric(np.array([[0.0, 1.0]]))[0])

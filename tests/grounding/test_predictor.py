@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grounding import predictor
+from grounding import prediction, predictor
 from grounding.calibration import Calibration
 from grounding.checkpoint import Checkpoint
 from grounding.modeling import ImageFeatures, TextFeatures
@@ -32,9 +32,11 @@ class StubModel:
             labels=(),
             label_modalities=None,
             modality_id={"CT": 2, None: 0}.get,
+            modality_prefix=False,
+            modalities=[["CR"], ["CT"]],
         )
         self.encoded, self.texts, self.prompts, self.modalities = [], [], [], []
-        self.presence = None
+        self.presence = self.modality_logits = None
 
     def to(self, *args, **kwargs):
         return self
@@ -52,6 +54,7 @@ class StubModel:
             torch.zeros(count, 1, 1),
             [(1, 1)],
             torch.ones(count, 1, 2),
+            None if self.modality_logits is None else torch.tensor([self.modality_logits] * count),
         )
 
     def encode_text(self, ids, mask):
@@ -68,16 +71,18 @@ class StubModel:
         for token, values in self.probabilities.items():
             probability += (ids == token)[:, None, :] * torch.tensor(values)[None, :, None]
         boxes = self.boxes.expand(len(ids), -1, -1)
-        presence = None if self.presence is None else torch.logit(torch.full(ids.shape, self.presence))
+        presence = None if self.presence is None else torch.zeros(ids.shape)
+        for token, value in (self.presence or {}).items():
+            presence += (ids == token) * torch.logit(torch.tensor(value))
         logits = torch.logit(probability)
         return SimpleNamespace(logits=logits, pred_boxes=boxes, presence_logits=presence)
 
 
 @pytest.fixture
-def grounder_of(tokenizer):
+def grounder_of(tokenizer, tmp_path):
     def make(model, calibration=None, make_input=None):
         make_input = make_input or SquareInput(model.config.image_size)
-        checkpoint = Checkpoint(model, make_input, tokenizer, calibration)
+        checkpoint = Checkpoint(model, make_input, tokenizer, calibration, tmp_path)
         return Grounder(checkpoint, "test", torch.device("cpu"), torch.float32)
 
     return make
@@ -221,10 +226,9 @@ def test_presence_is_the_greatest_score_unless_the_network_has_its_own(grounder_
     presence = grounder.set_image(picture()).presence(["spleen", "left lung", "heart", "left lung"])
     assert presence.dtype == np.float32
     assert presence.tolist() == pytest.approx([0, 0.3, 0.9, 0.3], abs=1e-6)
-    stub.presence = 0.75
-    assert grounder.set_image(picture()).presence(["heart", "left lung"]).tolist() == pytest.approx(
-        [0.75] * 2
-    )
+    stub.presence = {HEART: 0.75, LEFT: 0.3, LUNG: 0.1}
+    presence = grounder.set_image(picture()).presence(["heart", "left lung"])
+    assert presence.tolist() == pytest.approx([0.75, 0.2])
     assert grounder.set_image(picture()).presence([]).shape == (0,)
 
 
@@ -246,6 +250,31 @@ def test_scores_are_calibrated_and_thresholds_refer_to_them(grounder_of):
     regions = grounder.ground(picture(), ["heart"])
     np.testing.assert_allclose(regions.scores, [3 / 4, 1 / 3], atol=1e-6)
     assert len(grounder.ground(picture(), ["heart"], box_threshold=0.34)) == 1
+
+
+def test_what_presence_denies_is_not_shown_unless_a_threshold_is_given(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.9, 0.2], LIVER: [0.8, 0.1]})
+    stub.presence = {HEART: 0.4, LIVER: 0.6}
+    grounder = grounder_of(stub, Calibration(default_threshold=0.3, presence_threshold=0.5))
+    asked = ["heart", "liver"]
+    assert grounder.ground(picture(), asked).phrases == ("liver",)
+    assert grounder.ground(picture(), asked, box_threshold=0.3).phrases == ("heart", "liver")
+    assert len(grounder.ground(picture(), asked, box_threshold=0.0)) == 4
+    assert (grounder.threshold("heart"), grounder.presence_threshold) == (0.3, 0.5)
+    grounder.calibration = None
+    assert grounder.ground(picture(), asked).phrases == ("heart", "liver")
+    assert (grounder.threshold("heart"), grounder.presence_threshold) == (0.3, 0.0)
+
+
+def test_a_calibration_changes_neither_presence_nor_which_boxes_there_are(grounder_of):
+    stub = StubModel([[0.5] * 4] * 3, {HEART: [0.9, 0.02, 0.005]})
+    grounder = grounder_of(stub, Calibration(bias=-3.0))  # 0.02 becomes 0.001, below the floor of raw scores
+    image = grounder.set_image(picture())
+    regions = image.ground(["heart"], box_threshold=0.0)
+    assert len(regions) == 2 and regions.scores[1] < 0.01
+    assert image.presence(["heart"]).tolist() == pytest.approx([0.9])
+    grounder.calibration = None
+    assert image.ground(["heart"], box_threshold=0.0).scores.tolist() == pytest.approx([0.9, 0.02])
 
 
 def test_suppression_drops_repeats_of_the_same_phrase_only(grounder_of):
@@ -309,11 +338,69 @@ def test_images_of_one_size_are_not_masked_and_others_are_padded_together(ground
     assert stub.pixel_mask is None
 
 
+def test_images_of_a_batch_know_what_they_were_asked(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9], LIVER: [0.8, 0.1]})
+    phrases = [["heart", "liver"], [], ["spleen"]]
+    images = list(grounder_of(stub).ask_batch([picture()] * 3, phrases))
+    assert [len(ids) for ids in stub.prompts] == [2]
+    presence = [image.presence(asked).tolist() for image, asked in zip(images, phrases, strict=True)]
+    assert presence[0] == pytest.approx([0.9, 0.8]) and presence[1:] == [[], [0.0]]
+    assert images[0].ground(["heart", "liver"]).phrases == ("heart", "liver", "heart")
+    assert [len(ids) for ids in stub.prompts] == [2]  # nothing was asked again
+
+
 def test_empty_batch_and_uneven_batch(grounder_of):
     grounder = grounder_of(StubModel(TWO_BOXES, {}))
     assert grounder.ground_batch([], []) == []
     with pytest.raises(ValueError, match="expected phrases for 2 images, got them for 1"):
         grounder.ground_batch([picture(), picture()], [["heart"]])
+
+
+# --- kind of image ------------------------------------------------------------------------------------------
+
+
+def test_prompts_open_with_the_kind_of_image_where_the_configuration_says_so(grounder_of, tokenizer):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    stub.config.modality_prefix = True
+    grounder = grounder_of(stub)
+    ct, unknown = grounder.ground_batch([picture(modality="CT"), picture()], [["heart"], ["heart"]])
+    word = tokenizer("ct", add_special_tokens=False)["input_ids"]
+    assert stub.prompts[0][0].tolist() == [101, *word, 1012, HEART, 1012, 102]
+    assert stub.prompts[0][1].tolist()[:4] == [101, HEART, 1012, 102]
+    assert ct.phrases == unknown.phrases == ("heart", "heart")
+    grounder.phrases_per_pass = 1  # the word is no phrase
+    assert grounder.ground(picture(modality="CT"), ["heart", "liver"]).phrases == ("heart", "heart")
+    assert [row[1 : 1 + len(word)].tolist() for row in stub.prompts[1]] == [word] * 2
+
+
+@pytest.mark.parametrize(
+    ("modality", "logits", "row"),
+    [
+        (None, [0.0, 3.0], 2),  # inferred
+        (None, [0.0, 0.0], 0),  # a head that was not trained is at a loss
+        (None, None, 0),
+        ("CR", [0.0, 3.0], 0),  # stated, and unknown to this stub
+        ("CT", [3.0, 0.0], 2),  # what the image says goes first
+    ],
+)
+def test_an_unknown_kind_of_image_is_inferred(grounder_of, modality, logits, row):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    stub.modality_logits = logits
+    stub.config.modality_id = lambda code: {"CT": 2}.get(code, 0)
+    stub.config.modality_prefix = True
+    image = grounder_of(stub).set_image(picture(modality=modality))
+    image.ground(["heart"])
+    assert (image.modality_id, stub.modalities) == (row, [[row]])
+    assert (len(stub.prompts[0][0]) > 4) == (row == 2)  # the word follows what was inferred
+
+
+def test_a_new_network_infers_nothing(grounder_of, make_tiny_model):
+    model = make_tiny_model()
+    assert grounder_of(model).set_image(picture()).modality_id == 0
+    with torch.no_grad():
+        model.modality_head.bias[1] = 9.0
+    assert grounder_of(model).set_image(picture()).modality_id == 2
+    assert grounder_of(model).set_image(picture(modality="DX")).modality_id == 1
 
 
 # --- with a network -----------------------------------------------------------------------------------------
@@ -357,7 +444,7 @@ def test_set_image_then_ask_equals_ground(grounder):
     per_pass=st.sampled_from([None, 2]),
 )
 def test_the_order_of_phrases_changes_nothing_bit_for_bit(grounder, monkeypatch, orders, per_pass):
-    monkeypatch.setattr(predictor, "SCORE_FLOOR", 0.0)
+    monkeypatch.setattr(prediction, "SCORE_FLOOR", 0.0)
     grounder.phrases_per_pass = per_pass
     image = picture(60, 90)
     one, other = (grounder.ground(image, phrases, box_threshold=0.0) for phrases in orders)
@@ -394,11 +481,24 @@ def test_bfloat16_gives_valid_regions(grounder_of, tiny_model):
     assert len(regions) and np.isfinite(regions.boxes).all()
 
 
+def test_its_fingerprint_changes_with_files_and_calibration(grounder_of, tiny_model, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    grounder = grounder_of(tiny_model)
+    seen = [grounder.fingerprint]
+    (tmp_path / "README.md").write_text("a card")
+    assert grounder.fingerprint == seen[0]
+    grounder.calibration = Calibration(temperature=2.0)
+    seen.append(grounder.fingerprint)
+    (tmp_path / "model.safetensors").write_bytes(b"2")
+    seen.append(grounder.fingerprint)
+    assert len(set(seen)) == 3
+
+
 # --- loading ------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_loaded_under_its_name(monkeypatch, tokenizer):
-    checkpoint = Checkpoint(StubModel(TWO_BOXES, {}), SquareInput(32), tokenizer, None)
+def test_a_checkpoint_is_loaded_under_its_name(monkeypatch, tokenizer, tmp_path):
+    checkpoint = Checkpoint(StubModel(TWO_BOXES, {}), SquareInput(32), tokenizer, None, tmp_path)
     monkeypatch.setattr(predictor, "open_checkpoint", {"nano": checkpoint}.__getitem__)
     grounder = Grounder.from_pretrained(device="cpu", dtype="float32")
     assert (grounder.name, grounder.box_threshold, grounder.device.type) == ("nano", 0.3, "cpu")

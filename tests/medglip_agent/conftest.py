@@ -26,7 +26,7 @@ def nano_ontology() -> Ontology:
 class FakeGrounder:
     """Finds the boxes of a table: phrase -> [(box xyxy, score)]; knows the packaged checkpoint's labels."""
 
-    name = "fake-grounder"
+    name, fingerprint = "fake-grounder", "0"
     default_threshold = 0.3
 
     def __init__(self, found: Found) -> None:

@@ -145,5 +145,36 @@ def test_regions_of_two_grounders_are_not_mixed(grounder: Any, tmp_path: Path, o
     out = tmp_path / "regions.jsonl"
     write_evidence(grounder, _examples(tmp_path), out)
     grounder.name = "other"
-    with pytest.raises(ValueError, match="holds regions of grounder 'fake-grounder', got 'other'"):
+    with pytest.raises(ValueError, match="expected regions of grounder 'other' as it is now"):
         write_evidence(grounder, _examples(tmp_path), out)
+
+
+def test_stale_regions_are_not_continued(grounder: Any, tmp_path: Path, opened: list[str]) -> None:
+    out = tmp_path / "regions.jsonl"
+    write_evidence(grounder, _examples(tmp_path), out)
+    grounder.fingerprint = "after its calibration changed"
+    with pytest.raises(ValueError, match="delete the file"):
+        write_evidence(grounder, _examples(tmp_path), out)
+
+
+def test_lesions_are_checked_against_their_organ() -> None:
+    known = Ontology.load().known_to(("left lung", "lung nodule or mass"))
+    boxes = {"left lung": (0, 0, 20, 40), "lung nodule or mass": (5, 5, 9, 9)}
+
+    class Image:
+        def ground(self, phrases: Any, *, box_threshold: float | None = None) -> Regions:
+            index = range(len(phrases))
+            return Regions([boxes[p] for p in phrases], [0.9] * len(phrases), index, phrases, (40, 40))
+
+    class Grounder:
+        ontology = known
+
+        def set_image(self, image: MedicalImage) -> Image:
+            return Image()
+
+    image = MedicalImage.from_array(GREY, modality="CT")
+    found = gather_evidence(Grounder(), image, "Is there a nodule in the left lung?")
+    verdicts = dict(zip(found.regions.phrases, found.in_organ, strict=True))
+    assert verdicts == {"left lung": None, "lung nodule or mass": True}
+    boxes["lung nodule or mass"] = (30, 5, 39, 9)
+    assert False in gather_evidence(Grounder(), image, "").in_organ

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grounding.types import Regions
-from llm.data.regions import read_regions
+from llm.data.regions import read_regions, region_writer
 
 
 def test_round_trip(tmp_path: Path, two_regions: Regions) -> None:
@@ -30,3 +30,23 @@ def test_bad_lines_are_named(tmp_path: Path, line: str) -> None:
 def test_absent_file_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"medglip_agent\.evidence"):
         read_regions(tmp_path / "regions.jsonl")
+
+
+def test_a_file_is_of_one_grounder(tmp_path: Path, two_regions: Regions) -> None:
+    path = tmp_path / "regions.jsonl"
+    lines = [{"qid": qid, "regions": two_regions.to_dict()} for qid in (1, 2)]
+
+    def write(*writers: dict) -> None:
+        path.write_text(
+            "".join(json.dumps(line | writer) + "\n" for line, writer in zip(lines, writers, strict=True))
+        )
+
+    write({}, {})
+    assert region_writer(path) is None
+    write({"grounder": "nano"}, {"grounder": "nano"})
+    assert region_writer(path) == ""
+    write(*[{"grounder": "nano", "grounder_sha256": sha} for sha in "aa"])
+    assert region_writer(path) == "a" and len(read_regions(path)) == 2
+    write(*[{"grounder": "nano", "grounder_sha256": sha} for sha in "ab"])
+    with pytest.raises(ValueError, match=r"regions\.jsonl:2 is of another grounder"):
+        read_regions(path)
