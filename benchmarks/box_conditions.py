@@ -1,6 +1,7 @@
 """The controls: which regions a prompt carries.
 
-`none` omits them, `predicted` are the grounder's, `shuffled` those of another image.
+`none` omits them, `predicted` are the grounder's, `shuffled` those of another image, `oracle` the true ones,
+which only questions about true boxes have.
 
 A gain that "predicted" shows and "shuffled" shows too does not come from where the boxes are.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from benchmarks.tasks.base import Sample
 from grounding.types import Regions
 
-CONDITIONS = ("none", "predicted", "shuffled")
+CONDITIONS = ("none", "predicted", "shuffled", "oracle")
 
 
 def read_regions(path: Path, samples: Sequence[Sample]) -> dict[str, Regions]:
@@ -70,7 +71,7 @@ def shuffle_regions(
     for sample in samples:
         donors = ids_of[donor_of[sample.cluster]]
         donor = regions[donors[int(rng.integers(len(donors)))]]
-        shuffled[sample.sample_id] = _rescale(donor, image_sizes[sample.cluster])
+        shuffled[sample.sample_id] = rescale(donor, image_sizes[sample.cluster])
     return shuffled
 
 
@@ -93,7 +94,7 @@ def _donors(samples: Sequence[Sample], rng: np.random.Generator) -> dict[str, st
     return donor_of
 
 
-def _rescale(regions: Regions, image_size: tuple[int, int]) -> Regions:
+def rescale(regions: Regions, image_size: tuple[int, int]) -> Regions:
     """The same relative boxes in an image of another (height, width); masks are dropped."""
     (height, width), (old_height, old_width) = image_size, regions.image_size
     factor = np.array([width / old_width, height / old_height] * 2, dtype=np.float32)

@@ -1,7 +1,8 @@
 """Visual question answering with controls and baselines: predictions.jsonl, metrics.json, a markdown table.
 
-    python benchmarks/run_vqa.py --data-dir DATA --split disjoint-test --boxes none predicted shuffled --out
-    runs/d python benchmarks/run_vqa.py --compare runs/d:predicted runs/d:nearest-question
+    python benchmarks/run_vqa.py --data-dir DATA --split disjoint-test --boxes none predicted --out runs/d
+    python benchmarks/run_vqa.py --task boxes --data-dir DATA --boxes none predicted oracle --out runs/b
+    python benchmarks/run_vqa.py --compare runs/d:predicted runs/d:nearest-question
 
 Run the same command again after an interruption: it continues, and the result is the same. A checkpoint is
 never evaluated on a test that its training split leaks into: see `checkpoints`.
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.baselines import BASELINES
-from benchmarks.box_conditions import CONDITIONS, read_regions, shuffle_regions
+from benchmarks.box_conditions import CONDITIONS, read_regions
 from benchmarks.checkpoints import check_regions, check_training, checkpoint_folder, grounder_fingerprint
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.runner import Generate, Predictions, Row, check_identity, predict, to_row
@@ -31,6 +32,7 @@ from benchmarks.summary import (
     summarise,
 )
 from benchmarks.tasks.base import Sample, Task
+from benchmarks.tasks.box_questions import BoxQuestions
 from benchmarks.tasks.vqa_rad import EvalSplit, VqaRad
 from grounding.types import MedicalImage, Regions
 
@@ -49,9 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Flags; ends with a usage message where they do not fit together."""
-    parser = argparse.ArgumentParser(description="VQA-RAD with box controls and baselines.")
-    parser.add_argument("--data-dir", type=Path, help="folder that holds vqa/vqa_rad")
-    parser.add_argument("--split", choices=get_args(EvalSplit), default="disjoint-test")
+    parser = argparse.ArgumentParser(description="Questions with box controls and baselines.")
+    parser.add_argument(
+        "--task", choices=("vqa_rad", "boxes"), default="vqa_rad", help="boxes: asked of true boxes"
+    )
+    parser.add_argument("--data-dir", type=Path, help="folder that holds vqa/vqa_rad or grounding/<set>")
+    parser.add_argument("--split", choices=get_args(EvalSplit), default="disjoint-test", help="of vqa_rad")
     parser.add_argument("--boxes", nargs="+", choices=CONDITIONS, default=["predicted"])
     parser.add_argument(
         "--model", default="nano", help="nano, a checkpoint folder, or `baselines` (no model)"
@@ -68,13 +73,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.compare and (args.data_dir is None or args.out is None):
         parser.error("--data-dir and --out are needed (or --compare A B)")
+    if "oracle" in args.boxes and args.task != "boxes":
+        parser.error("VQA-RAD has no true boxes: `--boxes oracle` is for `--task boxes`")
     return args
 
 
 def run(args: argparse.Namespace) -> str:
     """Answer, score and write; returns the markdown that is also in results.md."""
     started = time.monotonic()
-    task = VqaRad(args.data_dir, args.split)
+    task: Task = BoxQuestions(args.data_dir) if args.task == "boxes" else VqaRad(args.data_dir, args.split)
     samples = task.samples()[: args.limit]
     identity = {
         "task": task.name,
@@ -83,7 +90,7 @@ def run(args: argparse.Namespace) -> str:
         "batch_size": args.batch_size,
         "max_new_tokens": MAX_NEW_TOKENS,
         "seed": SEED,
-        "data_sha256": sha256_files(task.root.glob("*.json")),
+        "data_sha256": sha256_files(task.files()),
         "model": "baselines",
     }
     predictions_path = args.out / "predictions.jsonl"
@@ -101,7 +108,7 @@ def run(args: argparse.Namespace) -> str:
             "trained_on": trained_on,
         }
         check_identity(args.out / "identity.json", identity)
-        regions_path = regions_file(args, task) if set(args.boxes) - {"none"} else None
+        regions_path = regions_file(args, task) if {"predicted", "shuffled"} & {*args.boxes} else None
         if regions_path:
             check_identity(args.out / "regions.json", regions_identity(args, regions_path))
         predictions = Predictions(predictions_path)
@@ -113,18 +120,15 @@ def run(args: argparse.Namespace) -> str:
     return markdown
 
 
-def regions_file(args: argparse.Namespace, task: VqaRad) -> Path:
-    """The given regions, or those the agent's evidence gives, written to the output folder."""
+def regions_file(args: argparse.Namespace, task: Task) -> Path:
+    """The given regions, or those that the grounder gives the task, written to the output folder."""
     if args.regions is not None:
         check_regions(args.regions, args.grounder)
         return Path(args.regions)
     from grounding import Grounder
-    from medglip_agent.evidence import write_evidence
 
     path: Path = args.out / "regions.jsonl"
-    write_evidence(
-        Grounder.from_pretrained(args.grounder, device=args.device), task.examples[: args.limit], path
-    )
+    task.predict_regions(Grounder.from_pretrained(args.grounder, device=args.device), path, args.limit)
     return path
 
 
@@ -147,9 +151,10 @@ def answer_with_model(
     by_condition: dict[str, Mapping[str, Regions]] = {"none": {}}
     if regions_path is not None:
         by_condition["predicted"] = read_regions(regions_path, samples)
+    if "oracle" in args.boxes:
+        by_condition["oracle"] = task.oracle_regions()
     if "shuffled" in args.boxes:
-        sizes = {s.cluster: by_condition["predicted"][s.sample_id].image_size for s in samples}
-        by_condition["shuffled"] = shuffle_regions(samples, by_condition["predicted"], sizes, SEED)
+        by_condition["shuffled"] = task.shuffle_regions(samples, by_condition["predicted"], SEED)
     generate = model_answers(args.model, args.device, by_condition)
     for condition in args.boxes:
         predict(
@@ -228,7 +233,8 @@ def write_results(
     }
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     title = f"## {task.name} {task.split}, {identity['model']}: {len(samples)} questions"
-    note = f"Means with 95 % bootstrap intervals clustered by image ({metrics['n_clusters']} images)."
+    clusters = f"{metrics['n_clusters']} {task.cluster}s"
+    note = f"Means with 95 % bootstrap intervals clustered by {task.cluster} ({clusters})."
     if "trained_on" in identity:
         note += f" Model trained on: {', '.join(identity['trained_on']) or 'NOT RECORDED'}."
     tables = [headline_table(summaries, task.headline)]

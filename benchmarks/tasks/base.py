@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from grounding.types import Regions
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Task(Protocol):
 
     name: str
     split: str
+    cluster: str
+    """What a `Sample.cluster` is, in one word."""
     headline: str
     """Name of the protocol whose figures lead; the first key of `scores`."""
     forbidden_training: frozenset[str]
@@ -44,6 +48,24 @@ class Task(Protocol):
 
     def samples(self) -> Sequence[Sample]:
         """The samples to answer, in a fixed order."""
+        ...
+
+    def files(self) -> Sequence[Path]:
+        """The files that decide the samples."""
+        ...
+
+    def predict_regions(self, grounder: Any, path: Path, limit: int | None) -> None:
+        """Write regions.jsonl: for each of the first `limit` samples what a `grounding.Grounder` finds."""
+        ...
+
+    def shuffle_regions(
+        self, samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int
+    ) -> Mapping[str, Regions]:
+        """The control `shuffled`: regions of another image for each sample id, scaled to its own image."""
+        ...
+
+    def oracle_regions(self) -> Mapping[str, Regions]:
+        """True regions by sample id; empty where the task has none."""
         ...
 
     def train_samples(self) -> Sequence[Sample]:

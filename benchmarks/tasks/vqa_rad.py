@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from benchmarks.box_conditions import shuffle_regions
 from benchmarks.metrics.protocols import exact_score, llava_med_score, token_f1_score
 from benchmarks.tasks.base import Sample
+from grounding.types import Regions
 from llm.data.vqa_rad import Split, VQAExample, read_vqa_rad
 
 EvalSplit = Literal["official-test", "disjoint-test", "disjoint-val"]
@@ -29,6 +32,7 @@ class VqaRad:
 
     name = "vqa_rad"
     headline = "exact"
+    cluster = "image"
 
     def __init__(self, data_dir: str | Path, split: EvalSplit) -> None:
         """Remember where to read; files are read on first use."""
@@ -41,6 +45,27 @@ class VqaRad:
     def examples(self) -> list[VQAExample]:
         """The split as `llm.data.vqa_rad` reads it."""
         return read_vqa_rad(self.root, self.split)  # type: ignore[arg-type]  # EvalSplit is part of Split
+
+    def files(self) -> list[Path]:
+        """The questions and their splits."""
+        return sorted(self.root.glob("*.json"))
+
+    def predict_regions(self, grounder: Any, path: Path, limit: int | None) -> None:
+        """What the agent would show with each question: its evidence."""
+        from medglip_agent.evidence import write_evidence
+
+        write_evidence(grounder, self.examples[:limit], path)
+
+    def shuffle_regions(
+        self, samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int
+    ) -> dict[str, Regions]:
+        """Regions of another image of the same organ."""
+        sizes = {s.cluster: regions[s.sample_id].image_size for s in samples}
+        return shuffle_regions(samples, regions, sizes, seed)
+
+    def oracle_regions(self) -> dict[str, Regions]:
+        """None: VQA-RAD has no boxes."""
+        return {}
 
     def samples(self) -> list[Sample]:
         """The questions of the split, in the order of the files."""

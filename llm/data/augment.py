@@ -92,6 +92,23 @@ def vary_regions(
     return changed[rng.random(len(regions)) >= drop]
 
 
+def misplace_regions(regions: Regions, rng: np.random.Generator, probability: float) -> Regions:
+    """Regions of which each is, with a probability, a false hit: its box somewhere else, its score low.
+
+    The box keeps its size and lies inside the image; the score falls below 0.4, so that a model can learn
+    what a low score is worth.
+    """
+    height, width = regions.image_size
+    whole = np.array([width, height], dtype=np.float32)
+    sides = np.minimum(regions.boxes[:, 2:] - regions.boxes[:, :2], whole)
+    corner = (rng.random((len(regions), 2)) * (whole - sides)).astype(np.float32)
+    moved = np.concatenate((corner, corner + sides), axis=1)
+    wrong = rng.random(len(regions)) < probability
+    scores = np.where(wrong, rng.uniform(0.1, 0.4, len(regions)), regions.scores)
+    boxes = np.where(wrong[:, None], moved, regions.boxes)
+    return replace(regions, boxes=boxes, scores=scores, masks=None)
+
+
 def vary_question(question: str, rng: np.random.Generator) -> str:
     """The same question as another person might type it: templates resolved, case and ending varied."""
     if rng.random() < 0.3:

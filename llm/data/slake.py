@@ -1,8 +1,9 @@
 """SLAKE (Liu et al. 2021; CC BY 4.0), English questions, with its boxes and masks as oracle regions.
 
-Layout: ``train.json``, ``validate.json`` (``validation.json`` in the hub's copy), ``test.json``, ``mask.txt``
-and ``imgs/xmlab<N>/`` with ``source.jpg``, ``mask.png``, ``detection.json``. Left and right in labels are the
-source's own and are kept as written. Knows no protocol and no model.
+Layout: ``train.json``, ``validate.json`` (``validation.json`` in the hub's copy), ``test.json`` (or
+``<split>_en.json``, the English questions alone), ``mask.txt`` and ``imgs/xmlab<N>/`` with ``source.jpg``,
+``mask.png``, ``detection.json``. Left and right in labels are the source's own and are kept as written. Knows
+no protocol and no model.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ def read_slake(root: Path | str, split: SlakeSplit, *, images: bool = True) -> R
     root = Path(root)
     if split not in get_args(SlakeSplit):
         raise ValueError(f"unknown SLAKE split {split!r}; choose one of {', '.join(get_args(SlakeSplit))}")
-    path = root / f"{split}.json"
-    if split == "validate" and not path.is_file():
-        path = root / "validation.json"
+    names = [f"{split}.json", *(["validation.json"] if split == "validate" else []), f"{split}_en.json"]
+    path = next((root / name for name in names if (root / name).is_file()), root / names[0])
     dropped: Counter[str] = Counter()
     examples = []
     for record in load_records(path, _LAYOUT):

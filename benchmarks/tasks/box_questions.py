@@ -1,0 +1,190 @@
+"""Questions whose answers follow from true boxes, on the validation splits of the grounding sets.
+
+The only task with the condition `oracle`: the true boxes of the phrases that a question needs, nothing else.
+`predicted` are a grounder's for the same phrases. Shuffled regions come from another image that was asked the
+same of the same phrases, so that nothing but the place and number of boxes is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.box_conditions import rescale
+from benchmarks.metrics.protocols import exact_score, token_f1_score
+from benchmarks.tasks.base import Sample
+from grounding.data.coco import CocoSet, read_coco
+from grounding.evaluate.dataset import BatchGrounder, find_sets, open_image
+from grounding.types import Regions
+from llm.data.box_questions import BoxQuestionConfig, box_questions
+from llm.data.boxed import boxed_images
+from llm.data.instructions import Instruction
+
+QUESTIONS = BoxQuestionConfig(per_question=40)
+
+
+class BoxQuestions:
+    """The task; `data_dir` holds grounding/<set>/val.json, and train.json for the baselines."""
+
+    name = "box_questions"
+    headline = "exact"
+    cluster = "patient"
+    split = "val"
+    forbidden_training = frozenset({"boxes-val"})
+
+    def __init__(self, data_dir: str | Path, sets: Sequence[str] = ()) -> None:
+        """Remember where to read; files are read on first use.
+
+        Args:
+            data_dir: the data folder.
+            sets: names of grounding sets, () for all.
+        """
+        self.data_dir, self.sets = Path(data_dir), tuple(sets)
+
+    @cached_property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The questions with their true regions."""
+        return self._questions("val")
+
+    def files(self) -> list[Path]:
+        """The files that decide the questions."""
+        return [folder / "val.json" for folder in find_sets(self.data_dir, self.sets)]
+
+    def samples(self) -> list[Sample]:
+        """The questions, set by set, in the order of the images."""
+        return [to_sample(item) for item in self.instructions]
+
+    def train_samples(self) -> list[Sample]:
+        """The same kind of questions on the training splits, for baselines."""
+        return [to_sample(item) for item in self._questions("train")]
+
+    def scores(self, prediction: str, sample: Sample) -> dict[str, float]:
+        """The protocols `exact` (headline) and `token-f1`."""
+        triple = (prediction, sample.reference, sample.groups["answer type"][0])
+        return {"exact": exact_score(*triple), "token-f1": token_f1_score(*triple)}
+
+    def oracle_regions(self) -> dict[str, Regions]:
+        """The true regions by sample id."""
+        return {item.qid: item.regions for item in self.instructions if item.regions is not None}
+
+    def predict_regions(self, grounder: Any, path: Path, limit: int | None) -> None:
+        """Write what a grounder finds for each question, unless it is there; `limit` as in the runner."""
+        if not path.exists():
+            writer = {"grounder": grounder.name, "grounder_sha256": grounder.fingerprint}
+            write_regions(path, self.predicted_regions(grounder, limit), writer)
+
+    def shuffle_regions(
+        self, samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int
+    ) -> dict[str, Regions]:
+        """Regions of another patient's image that was asked the same of the same phrases."""
+        return shuffle_alike(samples, regions, seed)
+
+    def predicted_regions(
+        self, grounder: BatchGrounder, limit: int | None = None
+    ) -> Iterator[tuple[str, Regions]]:
+        """Ask each image once for all labels of its set, and give each question its phrases' regions.
+
+        Args:
+            grounder: has `ground_batch`; its own thresholds decide what counts as found.
+            limit: the first so many questions only.
+
+        Yields:
+            (sample id, regions).
+        """
+        by_image: dict[Path, list[Instruction]] = {}
+        for item in self.instructions[:limit]:
+            by_image.setdefault(item.image_path or Path(), []).append(item)
+        for coco in self._sets("val"):
+            for sample in coco.samples:
+                if items := by_image.get(sample.image_path):
+                    image = open_image(sample.image_path, sample.size, sample.modality)
+                    (found,) = grounder.ground_batch([image], [coco.labels])
+                    yield from ((item.qid, only(found, item.phrases)) for item in items)
+
+    def _questions(self, split: str) -> tuple[Instruction, ...]:
+        images = [image for coco in self._sets(split) for image in boxed_images(coco)]
+        return box_questions(images, QUESTIONS)
+
+    def _sets(self, split: str) -> list[CocoSet]:
+        return [read_coco(folder, split) for folder in find_sets(self.data_dir, self.sets)]
+
+
+def to_sample(item: Instruction) -> Sample:
+    """Cluster by patient where known; the stratum is what is asked of which phrases."""
+    assert item.image_path is not None
+    ask = item.qid.split("/", 3)[3]
+    return Sample(
+        sample_id=item.qid,
+        image_path=item.image_path,
+        prompt=item.question,
+        reference=item.answer,
+        cluster=item.group,
+        groups={"answer type": (item.answer_type,), "kind": (item.kind,), "set": (item.source,)},
+        stratum=f"{item.source}/{ask}",
+    )
+
+
+def only(regions: Regions, phrases: Sequence[str]) -> Regions:
+    """The regions of some of the phrases asked, in the phrases' order, each by falling score."""
+    ordered = regions.sorted()
+    names = ordered.phrases
+    index = [k for phrase in phrases for k, name in enumerate(names) if name == phrase]
+    chosen = ordered[index]
+    return Regions(
+        chosen.boxes,
+        chosen.scores,
+        np.array([list(phrases).index(name) for name in chosen.phrases], dtype=np.int64),
+        tuple(phrases),
+        chosen.image_size,
+    )
+
+
+def shuffle_alike(samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int) -> dict[str, Regions]:
+    """Give every sample the regions of another image, as like its own question as there is one.
+
+    Best is another patient's sample of the stratum (asks the same of the same phrases), then another image of
+    the patient, then any other image. Regions are scaled to the image that gets them.
+
+    Args:
+        samples: the whole evaluation set: what is drawn depends on it.
+        regions: by sample id, of the samples' own images.
+        seed: of the choice.
+
+    Raises:
+        ValueError: there is only one image.
+    """
+    rng = np.random.default_rng(seed)
+    strata: dict[str, list[Sample]] = {}
+    for sample in samples:
+        strata.setdefault(sample.stratum, []).append(sample)
+    shuffled = {}
+    for sample in samples:
+        alike = [s for s in strata[sample.stratum] if s.image_path != sample.image_path]
+        donors = [s for s in alike if s.cluster != sample.cluster] or alike
+        donors = donors or [s for s in samples if s.image_path != sample.image_path]
+        if not donors:
+            raise ValueError("expected at least two images to shuffle regions between, got 1")
+        donor = donors[int(rng.integers(len(donors)))]
+        shuffled[sample.sample_id] = rescale(regions[donor.sample_id], regions[sample.sample_id].image_size)
+    return shuffled
+
+
+def write_regions(path: Path, regions: Iterator[tuple[str, Regions]], writer: Mapping[str, str]) -> None:
+    """Write regions.jsonl as `llm.data.regions` reads it; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        regions: (sample id, regions).
+        writer: which grounder found them, repeated in each line.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for qid, found in regions:
+            file.write(json.dumps({"qid": qid, **writer, "regions": found.to_dict()}) + "\n")
+    partial.replace(path)
