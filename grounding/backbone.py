@@ -1,12 +1,13 @@
 """EfficientNet-Lite0 as an image backbone: the network, its published weights, its place in transformers.
 
 Knows nothing about text, boxes or training. Registered with ``AutoBackbone``, so that a MM-Grounding-DINO
-configuration can name it as ``backbone_config``.
+configuration can name it as ``backbone_config``. In bfloat16 on CPU it runs fused kernels, also in training.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -30,6 +31,8 @@ STEM_CHANNELS = 32
 FEATURE_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
 FEATURE_CHANNELS = (40, 112, 320)
 BATCH_NORM_EPS = 1e-3  # TensorFlow's default, with which the weights were published
+
+_IMAGES_IN_CACHE = 2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,21 +67,134 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
         scale = self.norm_weight * torch.rsqrt(self.norm_var + BATCH_NORM_EPS)
-        weight = self.weight * scale[:, None, None, None]
-        bias = self.norm_bias - self.norm_mean * scale
-        padding = self.kernel // 2
-        if self.stride > 1:
-            x, padding = _pad_same(x, self.kernel, self.stride), 0
-        x = F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), self.stride, padding, groups=self.groups)
-        return F.relu6(x, inplace=True) if self.relu else x
+        bias = (self.norm_bias - self.norm_mean * scale).to(x.dtype)
+        weight, padding = _pad_same(
+            self.weight * scale[:, None, None, None], (x.shape[-2], x.shape[-1]), self.stride
+        )
+        rest = (weight.to(x.dtype), bias, self.stride, padding, self.groups, self.relu)
+        if not _fuses(x):
+            x = F.conv2d(x, weight.to(x.dtype), bias, self.stride, padding, groups=self.groups)
+            return F.relu6(x, inplace=True) if self.relu else x
+        if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
+            return _fused(x, *rest)
+        result: Tensor = _FusedConvolution.apply(x, *rest)  # type: ignore[no-untyped-call]
+        return result
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pad (B, C, H, W) as TensorFlow's "same" does: the odd pixel goes to the right and the bottom."""
-    height, width = x.shape[-2:]
-    pad_h = max((-(-height // stride) - 1) * stride + kernel - height, 0)
-    pad_w = max((-(-width // stride) - 1) * stride + kernel - width, 0)
-    return F.pad(x, (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2))
+def _pad_same(weight: Tensor, image_size: tuple[int, int], stride: int) -> tuple[Tensor, tuple[int, int]]:
+    """Pad as TensorFlow's "same" does, where the odd pixel goes to the right and the bottom.
+
+    Convolutions pad both sides alike: one more pixel before the image meets a zero put before the weight, far
+    smaller to copy than the image. Returns the weight and the padding of rows and of columns.
+    """
+    kernel = weight.shape[-1]
+    totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in image_size]
+    rows, columns = (total - total // 2 for total in totals)
+    odd_rows, odd_columns = (total % 2 for total in totals)
+    if odd_rows or odd_columns:
+        weight = F.pad(weight, (odd_columns, 0, odd_rows, 0))
+    return weight, (rows, columns)
+
+
+def _fuses(x: Tensor) -> bool:
+    """Whether convolution and ReLU6 run as one kernel: bfloat16 on a CPU with oneDNN."""
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and _HAS_FUSED
+
+
+_HAS_FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+_BLOCK = 16  # channels of a dense convolution that stands for as many depthwise ones
+
+
+def _fused(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: int,
+    padding: tuple[int, int],
+    groups: int,
+    relu: bool,
+) -> Tensor:
+    """Convolution and, where ``relu`` says so, ReLU6: oneDNN's kernel that torch's compiler uses too."""
+    last = ("hardtanh", [0.0, 6.0], "") if relu else ("none", [], "")
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, [stride, stride], [1, 1], groups, *last
+    )
+    return result
+
+
+class _FusedConvolution(torch.autograd.Function):
+    """:func:`_fused` with the gradients that are fastest on a CPU's bfloat16 units.
+
+    A 1 x 1 convolution has those of a matrix product. The library's gradient of a depthwise 5 x 5 weight is
+    several times slower than that of a dense convolution of 16 x 16 channels, of which the diagonal is
+    wanted. A depthwise convolution's gradient of the input is a convolution with the weight turned round, or
+    float32 where there is a stride.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
+        y = _fused(x, weight, bias, *rest)
+        ctx.save_for_backward(x, weight, y)
+        ctx.stride, ctx.padding, ctx.groups, ctx.relu = rest
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, y = ctx.saved_tensors
+        grad = grads[0].to(y.dtype).contiguous(memory_format=torch.channels_last)
+        if ctx.relu:
+            grad = torch.ops.aten.hardtanh_backward(grad, y, 0.0, 6.0)
+        wanted = ctx.needs_input_grad[:2]
+        if weight.shape[2:] == (1, 1) and ctx.groups == 1:
+            gradients = _pointwise_gradients(grad, x, weight, wanted)
+        elif ctx.groups == len(weight) and ctx.groups % _BLOCK == 0:
+            gradients = _depthwise_gradients(ctx, grad, x, weight, wanted)
+        else:
+            gradients = _gradients(ctx, grad, x, weight, ctx.groups, wanted)
+        return (*gradients, None, None, None, None, None)
+
+
+Gradients = tuple[Tensor | None, Tensor | None]
+"""Of a convolution's input and weight, None where not wanted."""
+
+
+def _pointwise_gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> Gradients:
+    matrix, pixels = weight[:, :, 0, 0], grad.permute(0, 2, 3, 1)
+    grad_x = (pixels @ matrix).permute(0, 3, 1, 2) if wanted[0] else None
+    if not wanted[1]:
+        return grad_x, None
+    grad_weight = pixels.flatten(0, 2).T @ x.permute(0, 2, 3, 1).flatten(0, 2)
+    return grad_x, grad_weight[:, :, None, None]
+
+
+def _depthwise_gradients(
+    ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+) -> Gradients:
+    grad_x = grad_weight = None
+    if wanted[0] and ctx.stride == 1:
+        around = [side - 1 - pad for side, pad in zip(weight.shape[2:], ctx.padding, strict=True)]
+        grad_x = F.conv2d(grad, weight.flip(2, 3), None, 1, around, groups=ctx.groups)
+    elif wanted[0]:
+        like = torch.empty_like(x, dtype=torch.float32)
+        wide, _ = _gradients(ctx, grad.float(), like, weight.float(), ctx.groups, (True, False))
+        grad_x = None if wide is None else wide.to(x.dtype)
+    if wanted[1]:
+        dense = weight.new_empty(len(weight), _BLOCK, *weight.shape[2:])
+        _, blocks = _gradients(ctx, grad, x, dense, ctx.groups // _BLOCK, (False, True))
+        assert blocks is not None
+        own = blocks.unflatten(0, (-1, _BLOCK)).diagonal(dim1=1, dim2=2)  # (C / 16, kernel, kernel, 16)
+        grad_weight = own.permute(0, 3, 1, 2).reshape(weight.shape)
+    return grad_x, grad_weight
+
+
+def _gradients(
+    ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool]
+) -> Gradients:
+    strides = [ctx.stride, ctx.stride]
+    gradients = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, strides, ctx.padding, [1, 1], False, [0, 0], groups, [*wanted, False]
+    )
+    return gradients[0], gradients[1]
 
 
 class InvertedResidual(nn.Module):
@@ -119,14 +235,33 @@ class EfficientNetLite(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) to ``[(B, 40, H/8, W/8), (B, 112, H/16, W/16), (B, 320, H/32, W/32)]``."""
-        x = self.stem(pixel_values)
+        """(B, 3, H, W) to ``[(B, 40, H/8, W/8), (B, 112, H/16, W/16), (B, 320, H/32, W/32)]``.
+
+        What keeps no gradient runs on CPU for a few images at a time, whose maps stay in the cache.
+        """
+        if torch.is_autocast_enabled(pixel_values.device.type):
+            pixel_values = pixel_values.to(torch.get_autocast_dtype(pixel_values.device.type))
+        first = self._first_trained() if pixel_values.device.type == "cpu" else 0
+        parts = pixel_values.split(_IMAGES_IN_CACHE if first else len(pixel_values))
+        maps = [self._run(self.stem(part), 0, first) for part in parts]
+        *features, x = maps[0] if len(maps) == 1 else [torch.cat(each) for each in zip(*maps, strict=True)]
+        return [*features, *self._run(x, first, len(self.stages))[:-1]]
+
+    def _run(self, x: Tensor, start: int, stop: int) -> list[Tensor]:
+        """Stages ``start`` to ``stop``: the feature maps among their outputs, then the last output."""
         features = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
+        for index in range(start, stop):
+            x = self.stages[index](x)
             if index in FEATURE_STAGES:
                 features.append(x)
-        return features
+        return [*features, x]
+
+    def _first_trained(self) -> int:
+        """The first stage that keeps a gradient; the number of stages where none does."""
+        if not torch.is_grad_enabled():
+            return len(self.stages)
+        trained = [any(p.requires_grad for p in part.parameters()) for part in (self.stem, *self.stages)]
+        return max(trained.index(True) - 1, 0) if any(trained) else len(self.stages)
 
     @classmethod
     def from_base_weights(cls, folder: Path | None = None) -> EfficientNetLite:

@@ -2,8 +2,9 @@
 
 Every query reads a few points of every level, each blended from its four neighbours: a weighted sum of rows
 of the value table. Written so, it is one ``embedding_bag`` forward and one sparse product backward, where the
-library samples level by level with ``grid_sample`` and multiplies the samples afterwards. The numbers are the
-library's but for rounding; on other devices the library's own implementation runs.
+library samples level by level with ``grid_sample`` and multiplies the samples afterwards. Each level lies in
+the table with a border of zeros, so that points outside need no mask. The numbers are the library's but for
+rounding; on other devices the library's own implementation runs.
 """
 
 from __future__ import annotations
@@ -58,88 +59,207 @@ class SparseDeformableAttention(MultiScaleDeformableAttention):
                 im2col_step,
             )
             return sampled
-        batch, tokens, heads, channels = value.shape
-        queries = sampling_locations.shape[1]
+        height, width = (
+            torch.tensor(sides)[:, None] for sides in zip(*value_spatial_shapes_list, strict=True)
+        )
         with torch.autocast("cpu", enabled=False):
-            index, weights = _neighbours(
-                sampling_locations.float(), attention_weights.float(), value_spatial_shapes_list, tokens
+            x = sampling_locations[..., 0].float() * width - 0.5
+            y = sampling_locations[..., 1].float() * height - 0.5
+            return sample(value, x, y, attention_weights, value_spatial_shapes_list)
+
+
+class LeanDeformableAttention(MMGroundingDinoMultiscaleDeformableAttention):
+    """A drop-in for the library's module, with its parameters: fewer casts, no table of relative points."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        position_embeddings: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        spatial_shapes_list: list[tuple[int, int]] | None = None,
+        level_start_index: Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """What queries (B, Q, d) take from the levels (B, N, d), and the weights (B, Q, H, L, P).
+
+        ``reference_points`` are (B, Q, L, 2) points or (B, Q, L, 4) cxcywh boxes in [0, 1];
+        ``attention_mask`` (B, N) is True on real tokens.
+        """
+        lean = hidden_states.device.type == "cpu" and isinstance(self.attn, SparseDeformableAttention)
+        if not lean or spatial_shapes_list is None or reference_points is None:
+            result: tuple[Tensor, Tensor] = super().forward(
+                hidden_states,
+                attention_mask,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                position_embeddings,
+                reference_points,
+                spatial_shapes,
+                spatial_shapes_list,
+                level_start_index,
+                output_attentions,
             )
-            rows = value.float().reshape(batch * tokens * heads, channels)
-            summed = _weighted_rows(rows, index, weights)
-        return summed.view(batch, queries, heads * channels).to(value.dtype)
+            return result
+        query = hidden_states if position_embeddings is None else hidden_states + position_embeddings
+        if torch.is_autocast_enabled("cpu"):
+            query = query.to(torch.get_autocast_dtype("cpu"))  # once for two layers
+        value = self.value_proj(encoder_hidden_states)
+        if attention_mask is not None and not attention_mask.all():
+            value = value.masked_fill(~attention_mask[..., None], 0.0)
+        points = (self.n_heads, self.n_levels, self.n_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*points, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1))
+        weights = weights.softmax(-1).unflatten(-1, points[1:])
+        with torch.autocast("cpu", enabled=False):
+            x, y = _pixels(reference_points.float(), offsets.float(), spatial_shapes_list)
+            sampled = sample(value.unflatten(-1, (self.n_heads, -1)), x, y, weights, spatial_shapes_list)
+        return self.output_proj(sampled), weights
+
+
+def _pixels(references: Tensor, offsets: Tensor, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Columns and rows (B, Q, H, L, P) of the points, 0 = the middle of the first pixel of their level.
+
+    Offsets (B, Q, H, L, P, 2) count pixels from a point, and P halves of the sides from the centre of a box.
+    """
+    sides = torch.tensor(shapes, dtype=torch.float32).flip(1)  # (L, 2) width, height
+    start = (references[..., :2] * sides - 0.5)[:, :, None, :, None]
+    if references.shape[-1] == 4:
+        scale = references[..., 2:] * sides * (0.5 / offsets.shape[-2])
+        points = torch.addcmul(start, offsets, scale[:, :, None, :, None])
+    else:
+        points = start + offsets
+    return points[..., 0], points[..., 1]
 
 
 def use_sparse_attention(model: nn.Module) -> None:
-    """Give every deformable attention of a model the sparse sampling."""
+    """Give every deformable attention of a model the sparse sampling, with the weights it has."""
     for module in model.modules():
         if isinstance(module, MMGroundingDinoMultiscaleDeformableAttention):
+            module.__class__ = LeanDeformableAttention
             module.attn = SparseDeformableAttention()
 
 
-def _neighbours(
-    locations: Tensor, attention: Tensor, shapes: list[tuple[int, int]], tokens: int
-) -> tuple[Tensor, Tensor]:
-    """Rows of the value table (B * N * H) that each query reads, and their weights.
-
-    Both are (B * Q * H, L * P * 4).
+def sample(value: Tensor, x: Tensor, y: Tensor, attention: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """Weighted sums (B, Q, H * D) of points, in the dtype of ``value``.
 
     Args:
-        locations: (B, Q, H, L, P, 2) x, y in [0, 1].
+        value: (B, N, H, D), the levels one after the other.
+        x: (B, Q, H, L, P) columns, 0 = the middle of a level's first pixel; points outside read zeros.
+        y: The same of the rows.
         attention: (B, Q, H, L, P).
         shapes: (height, width) of each level.
-        tokens: N.
     """
-    batch, _, heads = locations.shape[:3]
-    height, width = (torch.tensor(sides)[:, None] for sides in zip(*shapes, strict=True))
-    start = torch.tensor([0] + [h * w for h, w in shapes[:-1]]).cumsum(0)[:, None]
-    x = locations[..., 0] * width - 0.5
-    y = locations[..., 1] * height - 0.5
-    left, top = x.detach().floor(), y.detach().floor()
-    x_share, y_share = x - left, y - top
-    left, top = left.int(), top.int()
-    first = start + tokens * torch.arange(batch).view(-1, 1, 1, 1, 1)
-    head = torch.arange(heads).view(-1, 1, 1)
-    index, weights = [], []
-    for row, row_weight in ((top, (1 - y_share) * attention), (top + 1, y_share * attention)):
-        row_weight = row_weight * ((row >= 0) & (row < height))
-        row_start = row.clamp(min=0).minimum(height - 1) * width + first
-        for column, column_weight in ((left, 1 - x_share), (left + 1, x_share)):
-            inside = (column >= 0) & (column < width)
-            column = column.clamp(min=0).minimum(width - 1)
-            index.append((row_start + column) * heads + head)
-            weights.append(row_weight * column_weight * inside)
-    return (
-        torch.stack(index, -1).flatten(3).flatten(0, 2),
-        torch.stack(weights, -1).flatten(3).flatten(0, 2),
-    )
+    sampled: Tensor = _Sample.apply(value, x, y, attention.float(), shapes)  # type: ignore[no-untyped-call]
+    return sampled.to(value.dtype)
 
 
-def _weighted_rows(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Sum over k of ``weights[q, k] * rows[index[q, k]]``: (R, D), (M, K), (M, K) -> (M, D)."""
-    if torch.is_grad_enabled() and (rows.requires_grad or weights.requires_grad):
-        summed: Tensor = _WeightedRows.apply(rows, index, weights)  # type: ignore[no-untyped-call]
-        return summed
-    return F.embedding_bag(index, rows, mode="sum", per_sample_weights=weights)
+_BORDER = 2  # zeros around a level: all four neighbours of a point that lies outside
 
 
-class _WeightedRows(torch.autograd.Function):
-    """embedding_bag whose gradient of the rows is a sparse product: torch's own sorts all indices."""
+class _Sample(torch.autograd.Function):
+    """:func:`sample`, whose gradient of the rows is a sparse product: torch's own sorts all indices."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        with torch.enable_grad():
-            ctx.weights = weights.detach().requires_grad_()
-            ctx.summed = F.embedding_bag(index, rows.detach(), mode="sum", per_sample_weights=ctx.weights)
-        ctx.count = len(rows)
-        ctx.save_for_backward(index)
-        return ctx.summed.detach()
+    def forward(
+        ctx: Any, value: Tensor, x: Tensor, y: Tensor, attention: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        batch, queries = x.shape[:2]
+        table = _bordered(value, shapes)
+        index, x_share, y_share = _neighbours(x, y, shapes, table.shape[1])
+        lower = attention * y_share
+        upper = attention - lower
+        upper_right, lower_right = upper * x_share, lower * x_share
+        corners = (upper - upper_right, upper_right, lower - lower_right, lower_right)
+        weights = torch.stack(corners, -1).view(index.shape)
+        rows = table.view(-1, value.shape[-1])
+        summed = F.embedding_bag(index, rows, mode="sum", per_sample_weights=weights)
+        ctx.save_for_backward(rows, index, weights, x_share, y_share, attention)
+        ctx.shapes, ctx.value_shape, ctx.dtype = shapes, value.shape, value.dtype
+        return summed.view(batch, queries, -1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
-        (grad,) = grads
-        (index,) = ctx.saved_tensors
-        (grad_weights,) = torch.autograd.grad(ctx.summed, ctx.weights, grad)
-        ends = torch.arange(0, index.numel() + 1, index.shape[1])
-        entries = (ctx.weights.detach().flatten().numpy(), index.flatten().numpy(), ends.numpy())
-        table = csr_matrix(entries, shape=(len(index), ctx.count))
-        return torch.from_numpy(table.T @ grad.contiguous().numpy()), None, grad_weights
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, index, weights, x_share, y_share, attention = ctx.saved_tensors
+        grad = grads[0].contiguous().view(len(index), -1)
+        bags = torch.arange(len(index), dtype=index.dtype)
+        ends = torch.arange(0, index.numel() + 1, index.shape[1], dtype=index.dtype)
+        dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad, rows, index.flatten(), ends[:-1], bags.repeat_interleave(index.shape[1]), 0
+        )
+        first, right, below, last = dots.view(*attention.shape, 4).unbind(-1)
+        upper, lower = right - first, last - below
+        top = torch.addcmul(first, upper, x_share)
+        down = torch.addcmul(below, lower, x_share) - top
+        grad_attention = torch.addcmul(top, down, y_share)
+        grad_x = torch.lerp(upper, lower, y_share) * attention
+        grad_value = None
+        if ctx.needs_input_grad[0]:
+            entries = (weights.flatten().numpy(), index.flatten().numpy(), ends.numpy())
+            matrix = csr_matrix(entries, shape=(len(index), len(rows)))
+            grad_value = _without_border(torch.from_numpy(matrix.T @ grad.numpy()), ctx)
+        return grad_value, grad_x, down * attention, grad_attention, None
+
+
+def _inner(table: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
+    """The levels (B, height, width, H, D) of a table (B, rows, H, D), their borders left out."""
+    sides = [(height + 2 * _BORDER, width + 2 * _BORDER) for height, width in shapes]
+    levels = table.split([height * width for height, width in sides], 1)
+    within = slice(_BORDER, -_BORDER)
+    return [level.unflatten(1, side)[:, within, within] for level, side in zip(levels, sides, strict=True)]
+
+
+def _bordered(value: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """(B, N, H, D) to a float32 table (B, rows, H, D) in which every level has a border of zeros."""
+    batch, _, heads, channels = value.shape
+    rows = sum((height + 2 * _BORDER) * (width + 2 * _BORDER) for height, width in shapes)
+    table = torch.zeros(batch, rows, heads, channels)
+    levels = value.split([height * width for height, width in shapes], 1)
+    for inner, level, shape in zip(_inner(table, shapes), levels, shapes, strict=True):
+        inner.copy_(level.unflatten(1, shape))
+    return table
+
+
+def _without_border(rows: Tensor, ctx: Any) -> Tensor:
+    """The gradient of the values from that of the table's rows."""
+    batch, _, heads, channels = ctx.value_shape
+    grad = torch.empty(ctx.value_shape, dtype=ctx.dtype)
+    levels = grad.split([height * width for height, width in ctx.shapes], 1)
+    inner = _inner(rows.view(batch, -1, heads, channels), ctx.shapes)
+    for level, part, shape in zip(levels, inner, ctx.shapes, strict=True):
+        level.unflatten(1, shape).copy_(part)
+    return grad
+
+
+def _neighbours(
+    x: Tensor, y: Tensor, shapes: list[tuple[int, int]], rows: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Four rows of the table for each point, and how far to the right and below the first the point lies.
+
+    Args:
+        x: (B, Q, H, L, P) columns.
+        y: The same of the rows.
+        shapes: (height, width) of each level.
+        rows: Of one image in the table.
+
+    Returns:
+        Rows (B * Q * H, L * P * 4) int32, the shares (B, Q, H, L, P) in [0, 1) of x and of y.
+    """
+    batch, _, heads = x.shape[:3]
+    height, width = (torch.tensor(sides)[:, None].float() for sides in zip(*shapes, strict=True))
+    stride = width + 2 * _BORDER
+    blocks = ((height + 2 * _BORDER) * stride)[:, 0].cumsum(0)
+    start = F.pad(blocks[:-1], (1, 0))[:, None] + _BORDER * stride + _BORDER
+    outside = torch.tensor(-float(_BORDER))
+    x, y = x.clamp(outside, width), y.clamp(outside, height)
+    left, top = x.floor(), y.floor()
+    first = torch.addcmul(left + start, top, stride).int()  # exact in float32: a table has < 2 ** 24 rows
+    image = torch.arange(batch, dtype=torch.int32).view(-1, 1, 1, 1, 1) * rows
+    head = torch.arange(heads, dtype=torch.int32).view(-1, 1, 1)
+    first = first.add_(image).mul_(heads).add_(head)
+    corners = torch.cat([torch.zeros_like(stride), torch.ones_like(stride), stride, stride + 1], 1)
+    index = first[..., None] + (corners.int() * heads)[:, None]
+    return index.view(-1, index.shape[3:].numel()), x - left, y - top

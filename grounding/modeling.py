@@ -131,7 +131,7 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
             tokens.append(feature.flatten(2).transpose(1, 2))
             masks.append(mask.flatten(1))
             positions.append(position.flatten(2).transpose(1, 2) + model.level_embed[level])
-            ratios.append(model.get_valid_ratio(mask, dtype=feature.dtype))
+            ratios.append(model.get_valid_ratio(mask))
         return ImageFeatures(
             torch.cat(tokens, 1),
             torch.cat(masks, 1).expand(batch, -1),

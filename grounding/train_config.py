@@ -44,7 +44,7 @@ class TrainConfig:
         seed: Seed of initialisation, order and augmentation.
         workers: Processes that prepare images, for each process that trains.
         save_every: Steps between two saved states.
-        bf16: Run the transformer in bfloat16 (on CPU the backbone stays in float32, where it is faster).
+        bf16: Run the network in bfloat16; weights, criterion and optimiser stay in float32.
         recompute: Keep no activations inside transformer layers: less memory, more time.
         modality_conditioning: Tell the network the kind of image by a learned embedding.
         modality_prefix: Tell it by a word at the head of the prompt.

@@ -42,10 +42,8 @@ class StepLosses(nn.Module):
     def forward(self, batch: Batch, size: StepSize) -> dict[str, Tensor]:
         """Losses of a batch that lies on the network's device, with gradient."""
         device = batch.pixels.device.type
-        # On CPU the convolutions are slower in bfloat16.
-        with torch.autocast(device, torch.bfloat16, enabled=self.bf16 and device != "cpu"):
-            image = self.model.encode_image(batch.pixel_values)
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            image = self.model.encode_image(batch.pixel_values)
             text = self.model.encode_text(batch.input_ids, batch.attention_mask)
             output = self.model.ground(image, text, batch.modality_ids, batch.denoising, self.many)
         losses: dict[str, Tensor] = self.criterion(

@@ -6,7 +6,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoBackbone, AutoConfig
 
-from grounding.backbone import ConvNorm, EfficientNetLite, EfficientNetLiteConfig, InvertedResidual, _pad_same
+from grounding.backbone import (
+    BATCH_NORM_EPS,
+    ConvNorm,
+    EfficientNetLite,
+    EfficientNetLiteConfig,
+    InvertedResidual,
+    _pad_same,
+)
 
 # (index of the block, input channels, hidden channels, output channels, kernel), written out from the
 # published network, not from the code under test.
@@ -94,12 +101,14 @@ def test_published_tensor_missing_or_misshapen_is_named(published, shape):
     [(5, 3, 1, 1), (4, 3, 0, 1), (4, 5, 1, 2), (5, 5, 2, 2), (7, 3, 1, 1)],
 )
 def test_same_padding_puts_the_odd_pixel_right_and_below(size, kernel, before, after):
-    padded = _pad_same(torch.ones(1, 1, size, 9), kernel, stride=2)
-    assert padded.shape[-2] == size + before + after
-    column = padded[0, 0, :, 4].tolist()
-    assert column == [0.0] * before + [1.0] * size + [0.0] * after
-    across = _pad_same(torch.ones(1, 1, 9, size), kernel, stride=2)[0, 0, 4].tolist()
-    assert across == column
+    torch.manual_seed(0)
+    image, weight = torch.randn(1, 1, size, 9), torch.randn(1, 1, kernel, kernel)
+    sides = (kernel // 2, kernel // 2, before, after)  # of the columns, then of the rows
+    for turned, pads in ((False, sides), (True, sides[2:] + sides[:2])):
+        x = image.mT if turned else image
+        padded_weight, padding = _pad_same(weight, x.shape[-2:], stride=2)
+        got = F.conv2d(x, padded_weight, stride=2, padding=padding)
+        torch.testing.assert_close(got, F.conv2d(F.pad(x, pads), weight, stride=2))
 
 
 def test_strided_convolution_by_hand():
@@ -129,6 +138,46 @@ def test_folded_norm_equals_convolution_then_batch_norm(stride, groups, relu):
     expected = norm(F.conv2d(x, layer.weight, stride=stride, padding=1, groups=groups))
     expected = expected.clamp(0, 6) if relu else expected
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+
+
+# (input channels, output channels, kernel, stride, groups): a matrix product, depthwise with and without
+# stride, and those left to the library.
+@pytest.mark.parametrize(
+    "shape", [(8, 32, 1, 1, 1), (32, 32, 5, 1, 32), (16, 16, 5, 2, 16), (16, 16, 3, 2, 16), (3, 8, 3, 2, 1)]
+)
+@pytest.mark.parametrize("relu", [True, False])
+def test_bfloat16_kernels_have_the_values_and_gradients_of_float32(shape, relu):
+    torch.manual_seed(0)
+    layer = ConvNorm(*shape, relu=relu)
+    layer.norm_bias.normal_(1.0)
+    layer.weight.data = layer.weight.data.bfloat16().float()  # the same numbers on both sides
+    layer.norm_var.fill_(1.0 - BATCH_NORM_EPS)
+    x = torch.randn(2, shape[0], 12, 12).bfloat16().contiguous(memory_format=torch.channels_last)
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        layer.zero_grad()
+        leaf = x.detach().to(dtype).requires_grad_()
+        y = layer(leaf)
+        assert y.dtype == dtype
+        (y * torch.arange(y.numel()).view_as(y).cos()).sum().backward()
+        results.append([y.detach(), leaf.grad, layer.weight.grad.clone()])
+    for expected, got in zip(*results, strict=True):
+        assert (got.float() - expected).norm() < 0.04 * expected.norm()
+
+
+def test_chunks_without_gradient_change_nothing():
+    torch.manual_seed(0)
+    network, images = EfficientNetLite(), torch.randn(3, 3, 64, 64)
+    whole = network(images)
+    for part in (network.stem, *network.stages[:3]):
+        part.requires_grad_(False)
+    some = network(images)
+    with torch.no_grad():
+        none = network(images)
+    assert some[1].requires_grad and not some[0].requires_grad and not none[1].requires_grad
+    for expected, *others in zip(whole, some, none, strict=True):
+        for got in others:
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_norm_is_frozen_and_convolution_trains():

@@ -1,10 +1,16 @@
 """The sparse deformable attention against the library's, forward and backward, and by hand."""
 
+import copy
+
 import pytest
 import torch
-from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import MultiScaleDeformableAttention
+from torch import nn
+from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    MMGroundingDinoMultiscaleDeformableAttention,
+    MultiScaleDeformableAttention,
+)
 
-from grounding.deformable import SparseDeformableAttention
+from grounding.deformable import LeanDeformableAttention, SparseDeformableAttention, use_sparse_attention
 
 SHAPES = [(5, 7), (3, 4), (1, 2)]
 TOKENS = sum(height * width for height, width in SHAPES)
@@ -19,7 +25,7 @@ def sample(attention, value, locations, weights):
 def inputs(seed=0):
     generator = torch.Generator().manual_seed(seed)
     value = torch.randn(2, TOKENS, 4, 8, generator=generator)
-    locations = torch.rand(2, 6, 4, 3, 2, 2, generator=generator) * 1.6 - 0.3  # some outside
+    locations = torch.rand(2, 6, 4, 3, 2, 2, generator=generator) * 3 - 1  # some outside, some far
     weights = torch.rand(2, 6, 4, 3, 2, generator=generator).softmax(-1)
     return [tensor.requires_grad_() for tensor in (value, locations, weights)]
 
@@ -60,3 +66,34 @@ def test_the_dtype_of_the_value_stays():
         assert (
             sample(SparseDeformableAttention(), value.bfloat16(), locations, weights).dtype == torch.bfloat16
         )
+
+
+@pytest.mark.parametrize("coordinates", [2, 4])
+def test_the_whole_module_is_the_library_s(coordinates, tiny_config, randomise):
+    library = MMGroundingDinoMultiscaleDeformableAttention(tiny_config(), num_heads=4, n_points=2)
+    randomise(library, 3)
+    ours = copy.deepcopy(library)
+    use_sparse_attention(nn.ModuleList([ours]))
+    assert type(ours) is LeanDeformableAttention
+    shapes = torch.tensor(SHAPES)
+    mask = torch.ones(2, TOKENS, dtype=torch.bool)
+    mask[1, 30:] = False
+    results = []
+    for module in (library, ours):
+        torch.manual_seed(4)
+        tensors = [torch.randn(2, length, 32, requires_grad=True) for length in (6, TOKENS)]
+        references = torch.rand(2, 6, 3, coordinates, requires_grad=True)
+        output, weights = module(
+            tensors[0],
+            mask,
+            tensors[1],
+            position_embeddings=torch.randn(2, 6, 32),
+            reference_points=references,
+            spatial_shapes=shapes,
+            spatial_shapes_list=SHAPES,
+        )
+        output.square().sum().backward()
+        gradients = [tensor.grad for tensor in (*tensors, references, *module.parameters())]
+        results.append([output, weights, *gradients])
+    for theirs, mine in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
