@@ -1,4 +1,4 @@
-"""A faster training step for peft's LoRA layers: the same numbers, fewer passes over memory.
+"""LoRA: adapters for every family, and a faster training step for nano's.
 
 peft computes ``base(x) + scale * B(A(x))`` as separate operations. On CPU each extra pass over a (tokens,
 features) matrix costs as much as a small product, so the update is accumulated in place and the backward is
@@ -7,12 +7,55 @@ written by hand.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .families import Family
+
+
+def add_lora(
+    model: PreTrainedModel,
+    family: Family,
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float = 0.0,
+    projector: bool = False,
+) -> PeftModel:
+    """Wrap a model for training: LoRA on the language model's linear layers, everything else frozen.
+
+    Args:
+        model: Of a family, quantised by bitsandbytes or not.
+        family: Names the layers.
+        rank: Of the update.
+        alpha: The update's scale is alpha / rank.
+        dropout: On the update's input.
+        projector: Adapt the layers between vision and language too.
+
+    Raises:
+        ValueError: The model has no layer of those names (from peft).
+    """
+    if getattr(model, "quantization_method", None) is not None:
+        model = prepare_model_for_kbit_training(model)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=family.lora_targets(projector=projector),
+    )
+    return get_peft_model(model, config)
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write what was trained, and no matrix of the base model."""
+    model.save_pretrained(folder, save_embedding_layers=False)
 
 
 class _LoRAProduct(torch.autograd.Function):
