@@ -1,42 +1,40 @@
 """A question, an image and regions as chat text. One function for training and use.
 
-Knows the model family only through its box format and its tokenizer's special tokens.
+Knows the model family only through its prompt style, its chat template and its tokenizer's special tokens.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from grounding.types import Regions
 
-from .spatial import BoxFormat, LocTokens, TextBoxes, escape_text, region_block
+from .spatial import NANO_STYLE, TEXT_STYLE, PromptStyle, escape_text, region_block
 
-
-@dataclass(frozen=True)
-class PromptStyle:
-    """What a model family wants to read.
-
-    Attributes:
-        box_format: How boxes are written.
-        region_limit: The most regions in a prompt, None for all.
-    """
-
-    box_format: BoxFormat
-    region_limit: int | None
-
-
-NANO_STYLE = PromptStyle(LocTokens(), region_limit=6)
-TEXT_STYLE = PromptStyle(TextBoxes(), region_limit=40)
+__all__ = ["NANO_STYLE", "TEXT_STYLE", "PromptRenderer", "PromptStyle", "special_tokens", "user_text"]
 
 
 def user_text(
-    question: str, regions: Regions | None, style: PromptStyle, specials: Iterable[str] = ()
+    question: str,
+    regions: Regions | None,
+    style: PromptStyle,
+    specials: Iterable[str] = (),
+    *,
+    orientation: tuple[str, str] | None = None,
 ) -> str:
-    """The region block followed by the question, escaped so that neither can hold a special token."""
+    """The region block followed by the question, escaped so that neither can hold a special token.
+
+    Args:
+        question: The user's text.
+        regions: None omits the block.
+        style: How the model at hand reads regions.
+        specials: The special tokens of its tokenizer, and whatever else begins a turn.
+        orientation: That of the image, None where unknown.
+    """
     specials = tuple(specials)
-    block = region_block(regions, question, style.box_format, limit=style.region_limit, specials=specials)
+    block = region_block(regions, question, style, orientation=orientation, specials=specials)
     return block + escape_text(question, specials)
 
 
@@ -50,17 +48,26 @@ class PromptRenderer:
     """Writes prompts for one processor: what the model reads, up to where its reply begins."""
 
     def __init__(self, processor: Any, style: PromptStyle) -> None:
-        """Collect the special tokens of the processor's tokenizer once."""
+        """Collect once what a user's text must not contain: special tokens, and the names of the turns.
+
+        The latter are the words before a colon, as in ``USER: .. ASSISTANT:``, that an empty turn has.
+        """
         self.processor = processor
         self.style = style
         self.specials = special_tokens(processor.tokenizer)
+        self.specials += tuple(dict.fromkeys(re.findall(r"[A-Za-z]+:", self._turn(""))))
 
-    def __call__(self, question: str, regions: Regions | None) -> str:
+    def __call__(
+        self, question: str, regions: Regions | None, *, orientation: tuple[str, str] | None = None
+    ) -> str:
         """One user turn with an image and the text.
 
         A family whose processor has no chat template gets the plain form ``USER: <image> ... ASSISTANT:``.
         """
-        text = user_text(question, regions, self.style, self.specials)
+        return self._turn(user_text(question, regions, self.style, self.specials, orientation=orientation))
+
+    def _turn(self, text: str) -> str:
+        """The chat text around the user's, up to where the reply begins."""
         if getattr(self.processor, "chat_template", None):
             content = [{"type": "image"}, {"type": "text", "text": text}]
             turn = [{"role": "user", "content": content}]
