@@ -34,8 +34,9 @@ class ModelConfig:
         dtype: ``"auto"`` is bfloat16.
         server: Base address of an OpenAI-compatible server such as ``http://127.0.0.1:8000/v1``; None
             runs the model in this process.
-        family: How a server's model reads boxes: a key of `llm.families.FAMILIES`, None for plain text.
-            A checkpoint in this process says it itself.
+        style: How regions are shown to the model: a key of `llm.spatial.STYLES`, such as ``"marks"`` (drawn
+            on the image) or ``"loc"`` (own tokens, to be trained). None takes the adapter's, else the
+            family's own; a server does not say its family, so there None is plain text.
         api_key_variable: Name of the environment variable with the server's key; the key is never stored.
         requests: Requests to the server at a time.
         timeout: Seconds to wait for the server.
@@ -49,7 +50,7 @@ class ModelConfig:
     device: str = "auto"
     dtype: str = "auto"
     server: str | None = None
-    family: str | None = None
+    style: str | None = None
     api_key_variable: str = "MEDGLIP_API_KEY"
     requests: int = 8
     timeout: float = 120.0
@@ -60,15 +61,14 @@ class ModelConfig:
             raise ValueError(
                 f"quantization must be one of {', '.join(get_args(Quantization))}, got {self.quantization!r}"
             )
-        if self.server is None:
-            if self.family is not None:
-                raise ValueError("family is for a server; a checkpoint here says its own, so leave it out")
-        elif urlsplit(self.server).scheme not in ("http", "https") or not urlsplit(self.server).netloc:
-            raise ValueError(
-                f"server must be an address such as http://127.0.0.1:8000/v1, got {self.server!r}"
-            )
-        elif self.quantization != "none":
-            raise ValueError("a server quantises its own model; leave quantization out, start it quantised")
+        if self.server is not None:
+            address = urlsplit(self.server)
+            if address.scheme not in ("http", "https") or not address.netloc:
+                raise ValueError(
+                    f"server must be an address such as http://127.0.0.1:8000/v1, got {self.server!r}"
+                )
+            if self.quantization != "none":
+                raise ValueError("a server quantises its own model: start it so, leave quantization out")
         if self.requests < 1 or self.timeout <= 0:
             raise ValueError(f"requests and timeout must be positive, got {self.requests}, {self.timeout}")
 

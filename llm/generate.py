@@ -18,13 +18,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, TextIteratorStreamer
 
 from .config import ModelConfig, load_model_config
-from .families import Family, family_of
+from .families import Family, family_of, style_named
 from .inputs import ChatInputs
 from .loading import device_of, dtype_of, load_adapter, load_checkpoint
+from .lora import add_spatial_tokens, saved_style
 from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
 from .nano.modeling import NanoVLMForConditionalGeneration
 from .server import ServedModel
+from .spatial import PromptStyle
 from .types import Generation, SpatialPrompt
 
 _CACHED_IMAGES = 512
@@ -64,7 +66,13 @@ class VisionLanguageModel:
     """A loaded model that answers `SpatialPrompt`s. Not safe for two threads at once on one instance."""
 
     def __init__(
-        self, model: PreTrainedModel, processor: Any, *, name: str, family: Family | None = None
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        *,
+        name: str,
+        family: Family | None = None,
+        style: PromptStyle | None = None,
     ) -> None:
         """Wrap a model and its processor; use `from_pretrained` or `load_model`.
 
@@ -73,6 +81,7 @@ class VisionLanguageModel:
             processor: Its processor.
             name: What the model is called in results.
             family: Its particulars; None finds them by the model's configuration.
+            style: How regions are shown to it; None takes the family's own.
         """
         self.model = model.eval()
         self.processor = processor
@@ -80,7 +89,10 @@ class VisionLanguageModel:
         self.family = family or family_of(model.config)
         ends = model.generation_config.eos_token_id
         self.inputs = ChatInputs(
-            processor, self.family, end_tokens=ends if isinstance(ends, list) else [ends] if ends else []
+            processor,
+            self.family,
+            style or style_named(self.family.style, processor),
+            end_tokens=ends if isinstance(ends, list) else [],
         )
         self._is_nano = isinstance(model, NanoVLMForConditionalGeneration)
         self._features: OrderedDict[str, Tensor] = OrderedDict()
@@ -119,23 +131,27 @@ class VisionLanguageModel:
 
         Raises:
             FileNotFoundError: A checkpoint or adapter is absent; the message names the remedy.
-            ValueError: An adapter or quantisation is asked for nano, which takes neither.
+            ValueError: An adapter, a style or quantisation is asked for nano, which takes none of them.
         """
         register()
         folder = SHIPPED if config.model == "nano" else Path(config.model)
         if config.model == "nano" or is_nano_checkpoint(folder):
-            if config.adapter is not None or config.quantization != "none":
+            if config.adapter or config.style or config.quantization != "none":
                 raise ValueError(
-                    "a nano checkpoint already holds its adapter and is small as it is; pass its folder as"
-                    " the model, without adapter and quantization"
+                    "a nano checkpoint already holds its adapter, reads its own tokens only and is small as"
+                    " it is; pass its folder as the model, without adapter, style and quantization"
                 )
             model, processor = load_nano(folder, dtype=dtype_of(config.dtype))
             return cls(model.to(device_of(config.device)), processor, name=config.model)
         model, processor, family = load_checkpoint(config)
+        learned = saved_style(config.adapter) if config.adapter else None
+        style = style_named(config.style or learned or family.style, processor)
+        if style.box_format is not None:
+            add_spatial_tokens(model, processor.tokenizer, style.box_format.tokens)
         if config.adapter is not None:
             merge = config.merge_adapter and config.quantization == "none"
             model = load_adapter(model, config.adapter, merge=merge)
-        return cls(model, processor, name=config.model, family=family)
+        return cls(model, processor, name=config.model, family=family, style=style)
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:

@@ -1,8 +1,7 @@
 """Prompts, and replies to learn, as the tensors that a family's model takes.
 
-Owns the chat turn (template or plain form), the processor call and the masking of labels: a training row is
-exactly the row that generation sees, followed by the reply's tokens, and only those are learned. Knows no
-model.
+Owns the turns, the processor call and the masking of labels: a training row is exactly the row that
+generation sees, followed by the reply's tokens, and only those are learned. Knows no model.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from .families import Family
-from .prompt import special_tokens, user_text
+from .prompt import PromptRenderer, user_text
+from .spatial import PromptStyle, show_regions
 from .types import SpatialPrompt
 
 IGNORED = -100  # the label that transformers' losses skip
@@ -38,26 +38,35 @@ class ChatExample:
 class ChatInputs:
     """Builds batches for one processor."""
 
-    def __init__(self, processor: Any, family: Family, *, end_tokens: Sequence[int] = ()) -> None:
-        """Prepare for a processor.
+    def __init__(
+        self, processor: Any, family: Family, style: PromptStyle, *, end_tokens: Sequence[int] = ()
+    ) -> None:
+        """Prepare for a processor; it is given the family's chat template where it has none.
 
         Args:
             processor: Of transformers, for stills.
             family: Its particulars.
+            style: How regions are shown.
             end_tokens: Ids that end a reply in generation; a reply to learn ends with one of them.
         """
-        self.processor, self.family = processor, family
+        self.processor, self.family, self.style = processor, family, style
         self.tokenizer = processor.tokenizer
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
         self._ends = {*end_tokens, self.tokenizer.eos_token_id}
-        self._specials = special_tokens(self.tokenizer)
-        self._has_template = bool(getattr(processor, "chat_template", None))
+        if not getattr(processor, "chat_template", None):
+            image = getattr(processor, "image_token", "<image>")
+            processor.chat_template = family.chat_template.replace("IMAGE", image)
+        self._render = PromptRenderer(processor, style)
 
     def text(self, prompt: SpatialPrompt) -> str:
         """What the model reads, up to where its reply begins."""
-        return self._turns(self._user(prompt), None)
+        return self._render(prompt.text, prompt.regions, orientation=prompt.image.orientation)
+
+    def picture(self, prompt: SpatialPrompt) -> Image.Image:
+        """What the model sees: the image, with its regions drawn where the style says so."""
+        return Image.fromarray(show_regions(prompt.image, prompt.regions, prompt.text, self.style).pixels)
 
     def reply(self, example: ChatExample) -> list[int]:
         """Token ids of the reply as the chat template writes it, its end token included.
@@ -65,19 +74,27 @@ class ChatInputs:
         Raises:
             ValueError: The template writes the reply somewhere else than after its generation prompt.
         """
-        text = example.reply
-        if self._has_template:
-            user = self._user(example.prompt)
-            opening, whole = self._turns(user, None), self._turns(user, example.reply)
-            if not whole.startswith(opening):
-                raise ValueError(
-                    "the chat template does not continue its own generation prompt with the reply, so the"
-                    f" reply's tokens cannot be told apart: {whole[-120:]!r} should begin with"
-                    f" {opening[-60:]!r}; use a checkpoint whose template does (Instruct, not Thinking)"
-                )
-            text = whole[len(opening) :].rstrip()
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids if ids and ids[-1] in self._ends else [*ids, self.tokenizer.eos_token_id]
+        prompt, opening = example.prompt, self.text(example.prompt)
+        user = user_text(
+            prompt.text,
+            prompt.regions,
+            self.style,
+            self._render.specials,
+            orientation=prompt.image.orientation,
+        )
+        turns = [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": user}]},
+            {"role": "assistant", "content": [{"type": "text", "text": example.reply}]},
+        ]
+        whole = str(self.processor.apply_chat_template(turns, tokenize=False))
+        if not whole.startswith(opening):
+            raise ValueError(
+                "the chat template does not continue its own generation prompt with the reply, so the"
+                f" reply's tokens cannot be told apart: {whole[-120:]!r} should begin with"
+                f" {opening[-60:]!r}; use a checkpoint whose template does (Instruct, not Thinking)"
+            )
+        ids = self.tokenizer(whole[len(opening) :].rstrip(), add_special_tokens=False)["input_ids"]
+        return [*ids] if ids and ids[-1] in self._ends else [*ids, self.tokenizer.eos_token_id]
 
     def prompts(self, prompts: Sequence[SpatialPrompt]) -> dict[str, Tensor]:
         """Padded on the left, for generation: token ids (B, L), masks and the images."""
@@ -85,7 +102,7 @@ class ChatInputs:
         bos = self.tokenizer.bos_token
         inputs = self.processor(
             text=texts,
-            images=[[Image.fromarray(prompt.image.pixels)] for prompt in prompts],
+            images=[[self.picture(prompt)] for prompt in prompts],
             padding=True,
             return_tensors="pt",
             add_special_tokens=bos is None or not texts[0].startswith(bos),  # the template's own is enough
@@ -119,19 +136,3 @@ class ChatInputs:
             return torch.tensor(reply)
         value = {"attention_mask": 1, "token_type_ids": self.family.reply_token_type}.get(name, 0)
         return torch.full((len(reply),), value)
-
-    def _user(self, prompt: SpatialPrompt) -> str:
-        """The region block and the question, escaped."""
-        return user_text(prompt.text, prompt.regions, self.family.style, self._specials)
-
-    def _turns(self, user: str, reply: str | None) -> str:
-        """The user's turn with the image, then the reply's turn or, without one, the opening of it."""
-        if not self._has_template:
-            image = getattr(self.processor, "image_token", "<image>")
-            return self.family.plain_prompt.replace("{image}", image).replace("{text}", user)
-        turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": user}]}]
-        if reply is not None:
-            turns.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
-        return str(
-            self.processor.apply_chat_template(turns, add_generation_prompt=reply is None, tokenize=False)
-        )

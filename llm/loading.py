@@ -106,7 +106,11 @@ def load_adapter(model: PreTrainedModel, name: str, *, merge: bool) -> Any:
 
     adapter_settings(name)
     adapted = PeftModel.from_pretrained(model, name)
-    return adapted.merge_and_unload().eval() if merge else adapted.eval()
+    if not merge:
+        return adapted.eval()
+    merged = adapted.merge_and_unload()
+    merged.tie_weights()  # trained tokens enter a tied head too
+    return merged.eval()
 
 
 def adapter_settings(name: str) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _quantization(config: ModelConfig, family: Family, kind: torch.dtype) -> Bit
     """How bitsandbytes packs the language model's layers; the vision side and the head keep their weights."""
     if config.quantization == "none":
         return None
-    keep = [*family.vision, "lm_head"]
+    keep = [rf"(.*\.)?{name}" for name in (*family.vision, "lm_head")]
     if config.quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=keep)
     return BitsAndBytesConfig(

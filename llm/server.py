@@ -23,8 +23,9 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from PIL import Image
 
 from .config import ModelConfig
-from .families import family_named
+from .families import style_named
 from .prompt import user_text
+from .spatial import show_regions
 from .types import Generation, SpatialPrompt
 
 _DATA = "data:"
@@ -57,7 +58,7 @@ class ServedModel:
         self.name = config.adapter or config.model
         self._config = config
         self._address = config.server.rstrip("/") + "/chat/completions"
-        self._style = family_named(config.family).style
+        self._style = style_named(config.style or "text")
         self._opener = build_opener(_NoRedirects)
 
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
@@ -123,9 +124,11 @@ class ServedModel:
 
     def _body(self, prompt: SpatialPrompt, max_new_tokens: int, *, stream: bool) -> dict[str, Any]:
         """The request: the picture, then the regions and the question."""
+        shown = show_regions(prompt.image, prompt.regions, prompt.text, self._style)
+        text = user_text(prompt.text, prompt.regions, self._style, orientation=prompt.image.orientation)
         content = [
-            {"type": "image_url", "image_url": {"url": data_url(Image.fromarray(prompt.image.pixels))}},
-            {"type": "text", "text": user_text(prompt.text, prompt.regions, self._style)},
+            {"type": "image_url", "image_url": {"url": data_url(Image.fromarray(shown.pixels))}},
+            {"type": "text", "text": text},
         ]
         return {
             "model": self.name,

@@ -36,7 +36,8 @@ GEMMA_CHAT = (
     "{{ bos_token }}{% for m in messages %}<start_of_turn>"
     "{{ 'model' if m.role == 'assistant' else m.role }}\n"
     "{% for p in m.content %}{% if p.type == 'image' %}<start_of_image>{% else %}{{ p.text | trim }}"
-    "{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 
 
@@ -84,16 +85,17 @@ def qwen(folder: Path, version: str) -> None:
             "vision_end": "vision_end",
         }.items()
     }
-    text = TEXT | {"num_key_value_heads": 1, "vocab_size": len(tokens), "head_dim": 16}
-    text["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+    text = TEXT | {"num_key_value_heads": 1, "vocab_size": len(tokens), "head_dim": 32}
+    text |= {"hidden_size": 64, "intermediate_size": 64}  # 4 bit on CPU takes rows of 64, in 32s
+    text["rope_parameters"] = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
     if version == "qwen3_vl":
         vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 14}
-        vision |= {"out_hidden_size": 32, "deepstack_visual_indexes": [0], "num_position_embeddings": 64}
+        vision |= {"out_hidden_size": 64, "deepstack_visual_indexes": [0], "num_position_embeddings": 64}
         config = t.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
         model = t.Qwen3VLForConditionalGeneration(config)
     else:
         vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 14}
-        vision |= {"out_hidden_size": 32, "fullatt_block_indexes": [1], "window_size": 56}
+        vision |= {"out_hidden_size": 64, "fullatt_block_indexes": [1], "window_size": 56}
         config = t.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
         model = t.Qwen2_5_VLForConditionalGeneration(config)
     image = {"image_processor_type": "Qwen2VLImageProcessorFast", "patch_size": 14, "merge_size": 2}
