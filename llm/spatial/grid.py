@@ -30,8 +30,10 @@ class Grid:
     bins: bool = False
 
     def write(self, box: ArrayLike) -> tuple[int, int, int, int]:
-        """The coordinates x1 y1 x2 y2 nearest to a box (xyxy pixels of the image), clipped to the canvas."""
-        relative = self.placement.to_canvas(checked(box)) / self._extent
+        """The coordinates x1 y1 x2 y2 nearest to a box (xyxy pixels), clipped to what the canvas shows."""
+        source = np.tile(np.array(self.placement.source).reshape(2, 2), 2)
+        shown = np.clip(checked(box), *source)
+        relative = self.placement.to_canvas(shown) / self._extent
         numbers = np.floor(relative * self._count) if self.bins else np.rint(relative * self._count)
         x1, y1, x2, y2 = np.clip(numbers, 0, np.tile(self.last, 2)).astype(int).tolist()
         return x1, y1, x2, y2
@@ -45,7 +47,8 @@ class Grid:
         """The reason why coordinates x1 y1 x2 y2 are out of range, "" where they are not."""
         for number, last in zip(numbers, np.tile(self.last, 2).tolist(), strict=True):
             if not 0 <= number <= last:
-                return f"{number:.12g} is out of range: coordinates run from 0 to {last} here"
+                shown = f"{number:g}" if isinstance(number, float) else str(number)[:20]
+                return f"{shown} is out of range: coordinates run from 0 to {last}"
         return ""
 
     @property

@@ -25,10 +25,10 @@ class KosmosBoxes(BoxFormat):
     """``<object> <patch_index_0044> <patch_index_0863> </object>``: first and last patch of 32 x 32.
 
     Source: `coordinate_to_patch_index` (floor of the upper left corner, ceiling minus one of the lower
-    right), `patch_index_to_coordinate` and `_insert_patch_index_tokens` in transformers' ``processing_kosmos2.py``.
-    Back, a patch stands for its middle; two patches of one row or column, however, stand for their outer
-    edges, so such a thin box comes back up to one whole patch away. The image is resized to a square without
-    padding (``use_square_size`` in CLIP's image processor is there for this family).
+    right), `patch_index_to_coordinate` and `_insert_patch_index_tokens` in transformers'
+    ``processing_kosmos2.py``. Back, a patch stands for its middle; two patches of one row or column, however,
+    stand for their outer edges, so such a thin box comes back up to one whole patch away. The image is
+    resized to a square without padding (``use_square_size`` in CLIP's image processor is there for it).
     """
 
     @property

@@ -45,8 +45,8 @@ def relative_position(
     """In which part a box lies apart from its side.
 
     Returns:
-        ``"anterior"``, ``"superior posterior"`` and the like for the axes that are not left-right, "central"
-        for neither half; without orientation ``"upper part"``, ``"lower part"`` or ``"middle part"``.
+        ``"anterior"``, ``"superior posterior"`` and the like for the axes that are not left-right, "middle
+        part" for neither half; without orientation ``"upper part"``, ``"lower part"`` or ``"middle part"``.
     """
     shares = _first_halves(box, image_size)
     if orientation is None:
@@ -56,7 +56,7 @@ def relative_position(
         for letters, share in zip(orientation, shares, strict=True)
         if letters[0] in _WORDS
     ]
-    return " ".join(word for word in reversed(words) if word) or "central"
+    return " ".join(word for word in reversed(words) if word) or "middle part"
 
 
 def _first_halves(box: ArrayLike, image_size: tuple[int, int]) -> tuple[float, float]:

@@ -83,7 +83,7 @@ def score_bucket(score: float) -> str:
 
 def mentions(question: str, phrase: str) -> bool:
     """Whether the last word of a phrase (its head noun) stands in the question, singular or plural."""
-    return phrase.lower().split()[-1].removesuffix("s") in _words(question)
+    return any(word.removesuffix("s") in _words(question) for word in phrase.lower().split()[-1:])
 
 
 def choose_regions(regions: Regions, question: str, style: PromptStyle) -> tuple[int, ...]:
@@ -180,7 +180,8 @@ def _heading(style: PromptStyle) -> str:
 
 def _relevance(phrase: str, question: str) -> int:
     """2 where the question has every word of the phrase, 1 where it has its head noun, else 0."""
-    return 2 if _words(phrase) <= _words(question) else int(mentions(question, phrase))
+    words = _words(phrase)
+    return 2 if words and words <= _words(question) else int(mentions(question, phrase))
 
 
 def _words(text: str) -> set[str]:
