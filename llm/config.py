@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -15,7 +14,7 @@ import yaml
 from .data.vqa_rad import Split
 
 Quantization = Literal["none", "8bit", "4bit"]
-_Config = TypeVar("_Config", "TrainConfig", "ModelConfig")
+_Config = TypeVar("_Config", "TrainConfig", "ModelConfig", "TuneConfig")
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,51 @@ class ModelConfig:
                 raise ValueError("a server quantises its own model: start it so, leave quantization out")
         if self.requests < 1 or self.timeout <= 0:
             raise ValueError(f"requests and timeout must be positive, got {self.requests}, {self.timeout}")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Recipe of LoRA on a model of any family; every default is declared here only.
+
+    Attributes:
+        steps: Optimisation steps.
+        batch: Examples of a forward pass, on each device.
+        accumulate: Forward passes of a step.
+        rank: Of LoRA on the language model's linear layers.
+        alpha: LoRA's scale is alpha / rank.
+        dropout: On LoRA's input.
+        projector: Adapt the layers between vision and language too.
+        learning_rate: Peak of AdamW.
+        weight_decay: AdamW's decay.
+        warmup: Steps of linear warm-up; a cosine down to `final_rate` follows.
+        final_rate: Last learning rate as a fraction of the peak.
+        clip_norm: Largest gradient norm.
+        checkpointing: Compute activations twice to save memory.
+        save_steps: Steps between resumable states.
+        seed: Of everything random.
+    """
+
+    steps: int = 1000
+    batch: int = 4
+    accumulate: int = 4
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    projector: bool = False
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    warmup: int = 50
+    final_rate: float = 0.05
+    clip_norm: float = 1.0
+    checkpointing: bool = False
+    save_steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        for name in ("steps", "batch", "accumulate", "rank", "save_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -160,20 +204,15 @@ def load_config(path: Path | str, **changes: object) -> TrainConfig:
     Raises:
         ValueError: An unknown field (the nearest one is named) or a value of the wrong type.
     """
-    return _read(TrainConfig, path, changes)
+    return read_config(TrainConfig, path, **changes)
 
 
-def load_model_config(path: Path | str, **changes: object) -> ModelConfig:
-    """Read which model answers from YAML; `changes` (command-line flags, None for absent) outrank it.
+def read_config(kind: type[_Config], path: Path | str, **changes: object) -> _Config:
+    """Fill a configuration from YAML; `changes` (command-line flags, None for absent) outrank it.
 
     Raises:
         ValueError: An unknown field (the nearest one is named) or a value of the wrong type.
     """
-    return _read(ModelConfig, path, changes)
-
-
-def _read(kind: type[_Config], path: Path | str, changes: Mapping[str, object]) -> _Config:
-    """Fill a configuration from YAML and changes."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):

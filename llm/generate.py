@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, TextIteratorStreamer
 
-from .config import ModelConfig, load_model_config
+from .config import ModelConfig, read_config
 from .families import Family, family_of, style_named
 from .inputs import ChatInputs
 from .loading import device_of, dtype_of, load_adapter, load_checkpoint
@@ -46,19 +47,23 @@ class LanguageModel(Protocol):
         ...
 
 
-def load_model(source: str | Path | ModelConfig = "nano") -> LanguageModel:
+def load_model(source: str | Path | ModelConfig = "nano", *, device: str = "auto") -> LanguageModel:
     """Load any model: shipped, from a folder or the hub, quantised, with an adapter, or behind a server.
 
     Args:
         source: A `ModelConfig`, the path of its YAML form (``*.yaml``), or only the model's name.
+        device: Outranks that of the configuration unless it is ``"auto"``.
 
     Raises:
         FileNotFoundError: A checkpoint or adapter is absent; the message names the remedy.
         ValueError: The configuration is wrong; the message names the field.
     """
     if not isinstance(source, ModelConfig):
-        is_file = str(source).endswith((".yaml", ".yml"))
-        source = load_model_config(source) if is_file else ModelConfig(model=str(source))
+        if not str(source).endswith((".yaml", ".yml")):
+            return VisionLanguageModel.from_pretrained(source, device=device)
+        source = read_config(ModelConfig, source)
+    if device != "auto":
+        source = replace(source, device=device)
     return ServedModel(source) if source.server else VisionLanguageModel.from_config(source)
 
 
@@ -82,17 +87,20 @@ class VisionLanguageModel:
             name: What the model is called in results.
             family: Its particulars; None finds them by the model's configuration.
             style: How regions are shown to it; None takes the family's own.
+
+        Its `new_tokens` are the ids that `from_config` added for the style, () otherwise.
         """
         self.model = model.eval()
         self.processor = processor
         self.name = name
         self.family = family or family_of(model.config)
+        self.new_tokens: tuple[int, ...] = ()
         ends = model.generation_config.eos_token_id
         self.inputs = ChatInputs(
             processor,
             self.family,
             style or style_named(self.family.style, processor),
-            end_tokens=ends if isinstance(ends, list) else [],
+            end_tokens=ends if isinstance(ends, list) else [] if ends is None else [ends],
         )
         self._is_nano = isinstance(model, NanoVLMForConditionalGeneration)
         self._features: OrderedDict[str, Tensor] = OrderedDict()
@@ -146,12 +154,14 @@ class VisionLanguageModel:
         model, processor, family = load_checkpoint(config)
         learned = saved_style(config.adapter) if config.adapter else None
         style = style_named(config.style or learned or family.style, processor)
-        if style.box_format is not None:
-            add_spatial_tokens(model, processor.tokenizer, style.box_format.tokens)
+        tokens = style.box_format.tokens if style.box_format else ()
+        added = add_spatial_tokens(model, processor.tokenizer, tokens)
         if config.adapter is not None:
             merge = config.merge_adapter and config.quantization == "none"
             model = load_adapter(model, config.adapter, merge=merge)
-        return cls(model, processor, name=config.model, family=family, style=style)
+        loaded = cls(model, processor, name=config.model, family=family, style=style)
+        loaded.new_tokens = tuple(added)
+        return loaded
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:

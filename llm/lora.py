@@ -52,6 +52,7 @@ def add_lora(
         ValueError: The model has no layer of those names (from peft).
     """
     if getattr(model, "quantization_method", None) is not None:
+        model.state_dict()  # bitsandbytes lays 4-bit weights out anew for answering on CPU; this undoes it
         model = prepare_model_for_kbit_training(model)
     config = LoraConfig(
         r=rank,

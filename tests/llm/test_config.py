@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llm.config import ModelConfig, TrainConfig, load_config, load_model_config
+from llm.config import ModelConfig, TrainConfig, load_config, read_config
 
 CONFIGS = Path(__file__).parents[2] / "llm" / "configs"
 
@@ -51,10 +51,10 @@ def test_which_model_answers_is_one_file(tmp_path: Path) -> None:
         tmp_path / "m.yaml", "model: Qwen/Qwen3-VL-8B-Instruct\nquantization: 4bit\nadapter: out/chest\n"
     )
     expected = ModelConfig(model="Qwen/Qwen3-VL-8B-Instruct", quantization="4bit", adapter="out/chest")
-    assert load_model_config(path) == expected
-    assert load_model_config(path, quantization="8bit", device=None).quantization == "8bit"
+    assert read_config(ModelConfig, path) == expected
+    assert read_config(ModelConfig, path, quantization="8bit", device=None).quantization == "8bit"
     with pytest.raises(ValueError, match=r"'quantisation'.*'quantization'"):
-        load_model_config(write(path, "quantisation: 4bit"))
+        read_config(ModelConfig, write(path, "quantisation: 4bit"))
 
 
 @pytest.mark.parametrize(

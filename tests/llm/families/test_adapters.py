@@ -32,6 +32,7 @@ def steps(
 ) -> list[float]:
     batch = model.on_device(model.inputs.examples([example]))
     optimizer = torch.optim.AdamW((p for p in adapted.parameters() if p.requires_grad), lr=1e-2)
+    adapted.train()
     losses = []
     for _ in range(count):
         loss = adapted(**batch).loss
