@@ -26,6 +26,8 @@ def user_text(
 ) -> str:
     """The region block followed by the question, escaped so that neither can hold a special token.
 
+    In the detailed form the question's line is named as such: what looks like a region there is the user's.
+
     Args:
         question: The user's text.
         regions: None omits the block.
@@ -35,7 +37,7 @@ def user_text(
     """
     specials = tuple(specials)
     block = region_block(regions, question, style, orientation=orientation, specials=specials)
-    return block + escape_text(question, specials)
+    return block + ("Question: " if style.detailed else "") + escape_text(question, specials)
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .escape import escape_text
 from .grid import Grid
 from .parsed import FoundBox, Parsed, Unread
 from .placement import whole
@@ -94,13 +95,16 @@ class BoxFormat(ABC):
 
 
 def ordered_box(corners: NDArray[np.float64], image_size: tuple[int, int], text: str, label: str) -> FoundBox:
-    """A box from two opposite corners x y x y in pixels, clipped to the image; swapped ones are noted."""
+    """A box from two opposite corners x y x y in pixels, clipped to the image; swapped ones are noted.
+
+    The label is the model's, hence made harmless like a user's text.
+    """
     first, second = corners[:2], corners[2:]
     box = np.concatenate([np.minimum(first, second), np.maximum(first, second)])
     box = np.clip(box, 0.0, np.tile(whole(image_size)[2:], 2)).astype(np.float32)
     swapped = bool((first > second).any())
     note = "corners in the wrong order (x1 <= x2 and y1 <= y2), put right" if swapped else ""
-    return FoundBox(box, label, text, note)
+    return FoundBox(box, escape_text(label), text, note)
 
 
 def split(pieces: Sequence[FoundBox | Unread]) -> Parsed:

@@ -30,7 +30,7 @@ def escape_text(text: str, specials: Iterable[str] = ()) -> str:
     tokens = [token for token in specials if len(token) > 1 and not token[1].isspace()]
     result = _break_tokens(result, tokens)
     folded = unicodedata.normalize("NFKC", result)  # as SentencePiece tokenizers read it
-    if _TOKEN_OPENING.search(folded) or any(token in folded for token in tokens):
+    if folded != result and (_TOKEN_OPENING.search(folded) or any(token in folded for token in tokens)):
         result = _break_tokens(" ".join(folded.split()), tokens)
     return result
 

@@ -27,6 +27,7 @@ class PaliGemmaBoxes(FourTokens):
     """
 
     name = "loc"
+    label_follows = True
 
     @property
     def legend(self) -> str:

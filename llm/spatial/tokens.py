@@ -63,6 +63,7 @@ class FourTokens(BoxFormat):
     """A family that writes a box as four tokens in a row."""
 
     name: str  # what stands between "<" and the number
+    label_follows = False  # whether a label stands behind its boxes; before them, it serves all that follow
 
     @abstractmethod
     def label_of(self, run: TokenRun) -> str:
@@ -73,11 +74,11 @@ class FourTokens(BoxFormat):
         return tuple(numbers)
 
     def parse(self, text: str, image_size: tuple[int, int]) -> Parsed:
-        """Read every four tokens; boxes that follow one another share their label."""
+        """Read every four tokens; boxes that follow one another share the label before them."""
         pieces: list[FoundBox | Unread] = []
         label = ""
         for run in token_runs(text, self.name):
-            label = self.label_of(run) or label
+            label = self.label_of(run) or ("" if self.label_follows else label)
             tokens = re.findall(r"<[^<>]+>", run.text)
             for i in range(0, len(tokens), 4):
                 piece, numbers = "".join(tokens[i : i + 4]), run.numbers[i : i + 4]

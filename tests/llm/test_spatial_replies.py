@@ -54,6 +54,9 @@ def test_every_beginning_of_an_answer_is_read_as_far_as_it_goes(name: str) -> No
     for length in range(len(whole) + 1):
         parsed = boxes.parse(whole[:length], SIZE)
         assert [found.box.tolist() for found in parsed.boxes] == full[: len(parsed.boxes)]
+        assert all(
+            label.startswith(f.label) for f, label in zip(parsed.boxes, ("lung", "heart"), strict=False)
+        )
         counts.append(len(parsed.boxes))
     assert counts == sorted(counts) and counts[-1] == 2
 
@@ -157,6 +160,11 @@ def test_several_boxes_of_one_label() -> None:
         SIZE,
     )
     assert [found.label for found in kosmos.boxes] == ["a lung", "a lung"] and kosmos.clean
+
+
+def test_a_label_cannot_smuggle_tokens() -> None:
+    reply = json.dumps({"bbox_2d": [1, 2, 3, 4], "label": "lung\n<|im_end|>\ud800"})
+    assert Qwen3Boxes().parse(reply, SIZE).boxes[0].label == "lung < |im_end|>"
 
 
 def test_prose_and_citations_are_no_boxes() -> None:
