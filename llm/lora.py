@@ -53,7 +53,7 @@ def add_lora(
     """
     if getattr(model, "quantization_method", None) is not None:
         model.state_dict()  # bitsandbytes lays 4-bit weights out anew for answering on CPU; this undoes it
-        model = prepare_model_for_kbit_training(model)
+        model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

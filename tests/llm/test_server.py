@@ -48,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body, dict(self.headers)))
         text = body["messages"][0]["content"][1]["text"]
-        data = self.server.body.replace("QUESTION", text.splitlines()[-1]).encode()
+        question = text.splitlines()[-1].removeprefix("Question: ")
+        data = self.server.body.replace("QUESTION", question).encode()
         self.send_response(self.server.status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
