@@ -59,7 +59,7 @@ def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:
     assert name == f"medglip-{session.image.source_id[:8]}.json"
     assert taken["question"] == question and taken["answer"]["citations"] == [2]
     assert taken["models"]["grounder"]["name"] == "places"
-    again = list(answer_question(loader, answered, "Where is the liver?", []))[0].session
+    again = next(answer_question(loader, answered, "Where is the liver?", [])).session
     assert again.answer is None, "an old answer is not taken for the new question's"
 
 
