@@ -188,8 +188,8 @@ The protocols of visual question answering are not one metric: always name the o
 | `llava-med` | yes or no, and the truth, as letters anywhere | recall of words | "abnormal" says no; \
 "left" is wrong for "left"; repetition raises recall; the script drops wrong yes/no answers from its count \
 (`closed_as_script`) |
-| `medevalkit` | exactly one of yes and no, as letters; else equality | equality as written | "abnormal" \
-says no; a full stop makes an open answer wrong; its first SLAKE script counts closed ones twice (not copied) |
+| `medevalkit` | exactly one of yes, no, as letters; else equality | equality as written | "abnormal" \
+says no; a full stop makes an open answer wrong; its first SLAKE script counts some twice (not copied) |
 | `vila-m3` | equality in lower case | not judged | a full stop makes an answer wrong |
 
 Normal form of `exact`: lower case, articles and punctuation dropped, number words up to twelve as digits,

@@ -1,4 +1,4 @@
-"""The labeller's reading of sentences and reports, and floors of its quality on hard sentences and reports."""
+"""The labeller's reading of sentences and reports, and floors of its quality on both."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metrics.chexpert_rules import MENTIONS, OBSERVATIONS
-from benchmarks.metrics.label_check import check_labeller, read_hard_sentences
+from benchmarks.metrics.label_check import check_labeller, check_sentences, read_hard_sentences
 from benchmarks.metrics.label_f1 import label_f1
 from benchmarks.metrics.labeller import label_report, label_sentence
 
@@ -64,12 +64,16 @@ def test_hard_sentences_are_many_and_distinct():
     assert len(set(texts)) == len(texts) >= 200
 
 
-def test_the_labeller_is_as_good_as_the_page_says_it_is(data_dir):
+@pytest.mark.parametrize("half", [0, 1])
+def test_the_labeller_reads_hard_sentences(half):
     """Floors well under the figures of docs/scoring.md: a rule that breaks many sentences fails here."""
+    result = check_sentences(read_hard_sentences(HARD)[half::2])
+    assert min(result["precision"], result["recall"]) > 0.9
+
+
+@pytest.mark.slow
+def test_the_labeller_agrees_with_the_tags_of_real_reports(data_dir):
     result = check_labeller(HARD, data_dir / "reports" / "iu_xray_reports.jsonl.gz")
-    for half in result["hard"].values():
-        assert half["precision"] > 0.9
-        assert half["recall"] > 0.9
     assert result["reports"]["held apart"]["micro f1"]["positive"] > 0.85
 
 

@@ -74,7 +74,7 @@ def test_cider_penalises_a_difference_in_pairs():
 
 
 def test_meteor_exact_by_hand():
-    """4 of 4 and of 5 words in two runs, "no" and "effusion is seen": F = PR/(.85P + .15R), cut by .6 (2/4)^.2."""
+    """4 of 4 and of 5 words in two runs: F = PR / (.85 P + .15 R), cut by .6 (2/4)^.2."""
     f = 1 * 0.8 / (0.85 * 1 + 0.15 * 0.8)
     score = meteor_exact("no effusion is seen".split(), ["no pleural effusion is seen".split()])
     assert score == pytest.approx(f * (1 - 0.6 * 0.5**0.2))

@@ -18,7 +18,7 @@ WORDS = (
 DRAW = random.Random(0)
 SAID = [DRAW.choices(WORDS, k=DRAW.randint(1, 25)) for _ in range(60)]
 TRUE = [[DRAW.choices(WORDS, k=DRAW.randint(1, 25)) for _ in range(1 + k % 2)] for k in range(60)]
-TRUE[::3] = [[said + ["seen"]] for said in SAID[::3]]  # these share long runs
+TRUE[::3] = [[[*said, "seen"]] for said in SAID[::3]]  # these share long runs
 COCO = (
     {k: [" ".join(true) for true in truths] for k, truths in enumerate(TRUE)},
     {k: [" ".join(said)] for k, said in enumerate(SAID)},
