@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -66,7 +66,7 @@ def batches(config: TrainConfig, data_dir: Path, count: int, model_config: Any) 
 
 
 def time_steps(
-    steps: dict[str, Callable[[Batch], object]], data: Sequence[Batch]
+    steps: Mapping[str, Callable[[Batch], object]], data: Sequence[Batch]
 ) -> dict[str, list[tuple[float, float]]]:
     """Clock and processor seconds of every step of each side, in turn; the first batch warms up."""
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in steps}
