@@ -206,12 +206,12 @@ def drift(stock: Stock, grounder: Grounder, image: MedicalImage, phrases: Sequen
 
 def _edges(boxes: Tensor) -> Tensor:
     """Boxes cxcywh as xyxy."""
-    centre, size = boxes.float().split(2, -1)
+    centre, size = boxes.float().chunk(2, -1)
     return torch.cat([centre - size / 2, centre + size / 2], -1)
 
 
 def count_flops(run: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products, convolutions and attention of one run."""
+    """Floating-point operations of one run that torch counts: matrix products, convolutions, attention."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -267,7 +267,7 @@ def measure(
     grounder = Grounder(checkpoint, "bench", device, torch.bfloat16)
     side = checkpoint.make_input.size if isinstance(checkpoint.make_input, SquareInput) else 800
     rate = matrix_rate(device, clock)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in names:
         workload = make_workload(name)
         images = make_images(workload.images, side)
@@ -295,9 +295,10 @@ def measure(
         "ours": count_flops(lambda: run_ours(grounder, [image], make_workload("one"))),
     }
     for row in rows:  # of one image and list; a batch of images does that many times the work
-        limit = flops["stock"] * row["images"] / rate
-        row["limit_seconds"] = limit if row["workload"] in ("one", "images") else None
-        row["share_of_peak"] = flops["ours"] * row["images"] / rate / row["seconds"]["ours"]
+        known = row["workload"] in ("one", "images")
+        row["limit_seconds"] = flops["stock"] * row["images"] / rate if known else None
+        work = flops["ours"] * row["images"]
+        row["share_of_peak"] = work / rate / row["seconds"]["ours"] if known else None
     return {
         "workloads": rows,
         "drift": drift(stock, grounder, image, phrases),
@@ -323,14 +324,15 @@ def table(case: str, result: Mapping[str, Any]) -> str:
         f"### {case}",
         "",
         "| workload | stock fp32 s | stock bf16 s | ours s | fp32 / ours | bf16 / ours "
-        "| images/s | limit s | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| images/s | limit s | share of peak | peak MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["workloads"]:
         seconds, limit = row["seconds"], row["limit_seconds"]
         cells = [f"{seconds[key]:.2f}" for key in ("stock_fp32", "stock_bf16", "ours")]
         cells += [f"{row['ratio_fp32']:.1f}", f"{row['ratio_bf16']:.1f}", f"{row['images_per_second']:.2f}"]
-        cells += ["" if limit is None else f"{limit:.2f}", f"{row['peak_mib']:.0f}"]
+        cells += ["", ""] if limit is None else [f"{limit:.2f}", f"{row['share_of_peak']:.0%}"]
+        cells.append(f"{row['peak_mib']:.0f}")
         lines.append(f"| {row['workload']} | {' | '.join(cells)} |")
     far, flops, machine = result["drift"], result["gflop"], result["machine"]
     lines += [
