@@ -18,6 +18,7 @@ import torch
 from .batching import join_images, join_texts, one_image
 from .checkpoint import Checkpoint, fingerprint, open_checkpoint
 from .heads import modality_rows
+from .inference import prepare_for_inference
 from .modality import modality_prefix
 from .modeling import ImageFeatures, TextFeatures
 from .ontology import Ontology
@@ -49,6 +50,7 @@ class Grounder:
     def __init__(self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> None:
         """See :meth:`from_pretrained`."""
         self.model = checkpoint.model.to(device, memory_format=torch.channels_last).eval()
+        prepare_for_inference(self.model, dtype)
         self.name, self.device, self.dtype = name, device, dtype
         self.calibration = checkpoint.calibration
         config = self.model.config
