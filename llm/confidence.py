@@ -7,15 +7,15 @@ only; knows no model and no data set.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
-CALIBRATION_FILE = "answer_calibration.json"
+CALIBRATION_FILE = "answer_calibration.yaml"  # no .json: it is no part of what a checkpoint's hash covers
 _EDGE = 1e-6  # logits of 0 and 1 are not finite
 
 _Floats = npt.NDArray[np.float64]
@@ -51,8 +51,8 @@ class Calibration:
         return float(_sigmoid(_logit(np.array(confidence)) / self.temperature + self.offset))
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        """Write it as YAML."""
+        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def load_calibration(folder: Path) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+        return Calibration(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no calibration ({error}); fit it again or delete it") from error
 
 

@@ -40,8 +40,9 @@ class ModelConfig:
         requests: Requests to the server at a time.
         timeout: Seconds to wait for the server.
         batch: Prompts that a model in this process reads at a time.
-        pictures: Pictures whose prompts' states are kept, so that a further question reads only what is new;
-            0 reads every prompt anew. A server decides that itself.
+        pictures: Pictures whose prompts' states are kept for later calls, so that a further question reads
+            only what is new; with 0 they are shared within a call alone, and no reply depends, by rounding,
+            on earlier ones. A server decides that itself.
         abstain_below: Confidence under which the agent gives no answer; None takes what the model's
             calibration chose, else 0.
     """

@@ -56,14 +56,14 @@ class PrefixStore:
         Args:
             model: The network, for its configuration and where it keeps its positions.
             family: Says whether its prompts can be shared.
-            capacity: Pictures that stay; 0 turns sharing off.
+            capacity: Pictures that stay when a call is done; with 0 calls share nothing with each other.
         """
-        self.active = capacity > 0 and can_share(model.config, family)
+        self.active = can_share(model.config, family)
         self._capacity = capacity
         self._image_token = _image_token(model.config)
         text = model.config.get_text_config()
         self._window: int | None = getattr(text, "sliding_window", None)
-        self._positions = [module for module in model.modules() if hasattr(module, "rope_deltas")]
+        self._positions = [module for module in model.modules() if "rope_deltas" in vars(module)]
         self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
 
     def __contains__(self, key: str) -> bool:

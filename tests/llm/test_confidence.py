@@ -60,8 +60,8 @@ def test_it_lies_beside_the_checkpoint(tmp_path: Path) -> None:
     calibration = Calibration(1.5, -0.25, 0.4, "val", 300)
     calibration.save(tmp_path / CALIBRATION_FILE)
     assert load_calibration(tmp_path) == calibration
-    (tmp_path / CALIBRATION_FILE).write_text('{"temperature": 0, "offset": 0}')
-    with pytest.raises(ValueError, match=r"answer_calibration\.json .*fit it again"):
+    (tmp_path / CALIBRATION_FILE).write_text("temperature: 0\noffset: 0\n")
+    with pytest.raises(ValueError, match=r"answer_calibration\.yaml .*fit it again"):
         load_calibration(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Generation: batches, confidence, streams, loading, the Auto classes, another family on the same path."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def test_a_shared_beginning_changes_no_answer(
     model: VisionLanguageModel, checkpoint: Path, further: list[SpatialPrompt]
 ) -> None:
     plain = load_model(ModelConfig(model=str(checkpoint), dtype="float32", device="cpu", pictures=0))
+    assert isinstance(plain, VisionLanguageModel)
+    plain.prefixes.active = False
     expected = plain.generate(further, max_new_tokens=6)
     for _ in range(2):  # the second time every picture is known
         found = model.generate(further, max_new_tokens=6)
@@ -112,6 +115,10 @@ def test_only_the_latest_pictures_are_kept(checkpoint: Path, further: list[Spati
     model = VisionLanguageModel.from_config(config)
     model.generate(further, max_new_tokens=1)
     assert [model.inputs.picture_key(p) in model.prefixes for p in further[:2]] == [False, True]
+    forgetful = VisionLanguageModel.from_config(replace(config, pictures=0))
+    assert forgetful.generate(further, max_new_tokens=3) == forgetful.generate(further, max_new_tokens=3)
+    assert "".join(forgetful.stream(further[0], max_new_tokens=3))
+    assert model.inputs.picture_key(further[0]) not in forgetful.prefixes
 
 
 def test_a_stop_text_ends_a_reply(model: VisionLanguageModel, prompts: list[SpatialPrompt]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +96,8 @@ def test_a_shared_beginning_changes_no_answer_of_a_family(
     questions = ("Why?", "Is there a mass in the right lung?", "Where is it?", "Is it left?")
     prompts = [SpatialPrompt(q, picture(k % 2), two_regions) for k, q in enumerate(questions)]
     base = ModelConfig(model=str(tiny_family(name)), dtype="float32", device="cpu")
-    plain = VisionLanguageModel.from_config(replace(base, pictures=0))
+    plain = VisionLanguageModel.from_config(base)
+    plain.prefixes.active = False
     sharing = VisionLanguageModel.from_config(base)
     assert sharing.prefixes.active == (name != "paligemma")
     expected = plain.generate(prompts, max_new_tokens=4)
