@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, StoppingCriteriaList, TextIteratorStreamer
+from transformers import DynamicCache, PreTrainedModel, StoppingCriteriaList
 
 from .confidence import Certainty, load_calibration
 from .config import ModelConfig, read_config
@@ -28,7 +28,7 @@ from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
 from .nano.modeling import NanoVLMForConditionalGeneration
 from .prefixes import PrefixStore
-from .replies import StopTexts, cut_stream, read_replies
+from .replies import PieceStream, StopTexts, cut_stream, read_replies
 from .server import ServedModel
 from .spatial import PromptStyle
 from .types import Generation, SpatialPrompt
@@ -204,9 +204,9 @@ class VisionLanguageModel:
     ) -> Generator[str, None, Generation]:
         """The pieces of a greedy reply as they come; returns the whole, with its confidence.
 
-        An error of the model is raised here.
+        An error of the model is raised here. Closing the generator early ends the generation.
         """
-        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer = PieceStream(self.processor.tokenizer)
         results: list[Generation] = []
         errors: list[Exception] = []
 
@@ -220,9 +220,12 @@ class VisionLanguageModel:
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        yield from cut_stream((piece for piece in streamer if piece), stop)
-        thread.join()
-        self.prefixes.trim()
+        try:
+            yield from cut_stream((piece for piece in streamer if piece), stop)
+        finally:
+            streamer.leave()
+            thread.join()
+            self.prefixes.trim()
         if errors:
             raise errors[0]
         return results[0]
@@ -232,7 +235,7 @@ class VisionLanguageModel:
         prompts: Sequence[SpatialPrompt],
         max_new_tokens: int,
         stop: Sequence[str],
-        streamer: TextIteratorStreamer | None = None,
+        streamer: PieceStream | None = None,
     ) -> list[Generation]:
         """Greedy replies to one batch, from what is known of its pictures where all of them are known."""
         keys = [self.inputs.picture_key(prompt) for prompt in prompts]

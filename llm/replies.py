@@ -5,12 +5,13 @@ Knows a tokenizer and transformers' generation output; no model, no prompts.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteria
+from transformers import StoppingCriteria, TextIteratorStreamer
 
 from .types import Generation
 
@@ -33,6 +34,33 @@ class StopTexts(StoppingCriteria):  # type: ignore[misc]
             if any(text in reply for text in self.texts):
                 self.lengths.setdefault(row, input_ids.shape[1] - self.start)
         return torch.tensor([row in self.lengths for row in range(len(replies))], device=input_ids.device)
+
+
+class AbandonedError(RuntimeError):
+    """Nobody reads the reply any more."""
+
+
+class PieceStream(TextIteratorStreamer):  # type: ignore[misc]
+    """The pieces of a reply; its reader may leave, and the generation then ends at its next token."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Pieces of the reply alone, as plain text."""
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._left = threading.Event()
+
+    def leave(self) -> None:
+        """Say that no more pieces are wanted."""
+        self._left.set()
+
+    def put(self, value: Tensor) -> None:
+        """Take tokens from the generation.
+
+        Raises:
+            AbandonedError: The reader has left.
+        """
+        if self._left.is_set():
+            raise AbandonedError("the reader of this stream has left")
+        super().put(value)
 
 
 def read_replies(

@@ -1,5 +1,6 @@
 """Generation: batches, confidence, streams, loading, the Auto classes, another family on the same path."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,20 @@ def test_the_stream_joins_to_the_generation(model: VisionLanguageModel, prompts:
     (whole,) = model.generate(prompts[:1], max_new_tokens=6)
     assert "".join(pieces).strip() == streamed.text == whole.text
     assert streamed.confidence == pytest.approx(whole.confidence, abs=1e-6)
+
+
+def test_a_reader_who_leaves_ends_the_generation(
+    model: VisionLanguageModel, prompts: list[SpatialPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", None)
+    read, embed = [], model.model.embed
+    monkeypatch.setattr(model.model, "embed", lambda ids, f: read.append(1) or embed(ids, f))
+    running = threading.active_count()
+    stream = model.stream(prompts[0], max_new_tokens=400)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == running and len(read) < 400
+    assert model.generate(prompts[:1], max_new_tokens=2)[0].text
 
 
 def test_an_error_in_the_stream_reaches_the_caller(
