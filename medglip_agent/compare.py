@@ -16,8 +16,9 @@ from grounding.ontology import Ontology
 from grounding.types import GroundedRegion, MedicalImage, Regions
 
 from .citations import cite
-from .describe import Box, Measurement, Scale, inside_picture, measure_box, place, sentence_case, sentences
+from .describe import Measurement, Scale, inside_picture, measure_box, place, sentence_case, sentences
 from .evidence import MAX_PER_LABEL
+from .request import Box
 
 Status = Literal["unchanged", "changed", "new", "gone"]
 
@@ -195,7 +196,7 @@ class _Pairing:
     def _area(self, box: Box, image: MedicalImage) -> float:
         """Area in mm2, or as a share of the picture; never 0, so that a ratio exists."""
         x1, y1, x2, y2 = inside_picture(box, image).tolist()
-        pixels = max((x2 - x1) * (y2 - y1), 1.0)
+        pixels = max(float((x2 - x1) * (y2 - y1)), 1.0)
         scale = Scale.of(image)
         return pixels * scale.col * scale.row if self.in_mm else pixels / (image.width * image.height)
 

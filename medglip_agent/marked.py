@@ -14,7 +14,8 @@ from grounding.boxes import box_area
 from grounding.types import MedicalImage, Regions
 
 from .citations import cite, strip_citations
-from .describe import Box, Measurement, area_percent, measure_box, place, place_and_size, sentences
+from .describe import Measurement, area_percent, measure_box, place, place_and_size, sentences
+from .request import Box
 
 MARKED: Final = "marked region"
 """What the marked box is called where a language model reads regions."""
