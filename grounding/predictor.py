@@ -280,6 +280,17 @@ class GroundedImage:
         packing = self.pack(phrases)
         return self._answer(packing).presence[np.array(packing.columns, dtype=np.int64)]
 
+    def modality_probabilities(self) -> dict[tuple[str, ...], float]:
+        """What the network takes the image for, whatever the image says: group of DICOM codes -> probability.
+
+        Empty for a checkpoint without a modality head; all alike where the head is untrained.
+        """
+        logits = self.features.modality_logits
+        if logits is None:
+            return {}
+        groups = (tuple(codes) for codes in self._grounder.model.config.modalities)
+        return dict(zip(groups, logits[0].softmax(-1).tolist(), strict=True))
+
     def _answer(self, packing: Packing) -> Prediction:
         """The prediction of all passes; that of the phrases asked last is kept."""
         if self.last is None or self.last[0] != packing.prompts:
