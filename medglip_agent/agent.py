@@ -191,7 +191,7 @@ class MedGLIPAgent:
             return report_answer(report, trace.steps + report.steps)
         evidence_of = self._open(image, trace)
         yield trace.steps[-1]
-        if plan.intent is Intent.GROUND:
+        if plan.intent in (Intent.GROUND, Intent.SEGMENT, Intent.MEASURE):
             return (yield from self._locate(evidence_of, plan, trace))
         evidence = self._gather(evidence_of, question, trace)
         yield trace.steps[-1]
