@@ -126,7 +126,7 @@ def _of(text: str) -> Intent | None:
     wishes = {
         Intent.DESCRIBE_REGION: _says("region", text),
         Intent.COMPARE: _says("compare", text),
-        Intent.MODALITY: _says("modality", text),
+        Intent.MODALITY: _says("modality", text) or (not _LABEL.search(text) and _says("contrast", text)),
         Intent.SEGMENT: not yes_no and _says("segment", text) and not _says("shape_asked", text),
         Intent.MEASURE: (not yes_no or _says("number", text))
         and _says("measure", text)

@@ -29,6 +29,7 @@ _FINDING_ENDING: Final = re.compile(
     r"\w{3}(oma|iti|itis|osis|iasis|emia|opathy|cele|ectasis|ectasia|megaly|stenosis|plasia|trophy|thorax|"
     r"penia|malacia|listhesis|edema|lith|rrhage)$"
 )
+_PARTICIPLE: Final = re.compile(r"(ed|ing|ly|est)$")
 _NO_FINDINGS: Final = frozenset(("diagnosis", "prognosis", "coma", "aroma", "diploma"))
 
 
@@ -38,6 +39,7 @@ class Vocabulary:
 
     Attributes:
         replaced: tokens that are typed -> DICOM modality or "any" -> words that they stand for.
+        short: a lone word -> DICOM modality -> the label that it means.
         things: nouns that head the name of a structure or device.
         findings: nouns of findings.
         descriptions: adjectives that are no part of a phrase.
@@ -45,6 +47,7 @@ class Vocabulary:
     """
 
     replaced: Mapping[tuple[str, ...], Mapping[str, str]]
+    short: Mapping[str, Mapping[str, str]]
     things: frozenset[str]
     findings: frozenset[str]
     descriptions: frozenset[str]
@@ -60,7 +63,8 @@ class Vocabulary:
         for typed, meant in {**data["abbreviations"], **data["spellings"]}.items():
             replaced[tuple(tokenize(typed))] = meant if isinstance(meant, dict) else {"any": meant}
         lists = ("things", "findings", "descriptions", "common")
-        return cls(replaced, *(frozenset(map(plain_form, data[name].split())) for name in lists))
+        short = {plain_form(word): meant for word, meant in data["short"].items()}
+        return cls(replaced, short, *(frozenset(map(plain_form, data[name].split())) for name in lists))
 
     def is_finding(self, token: str) -> bool:
         """Whether a word that no label says is the name of a finding."""
@@ -140,7 +144,7 @@ class Lexicon:
         if self.words.is_finding(token) and not any(_distance(token, w, 1) <= 1 for w in self._near(token)):
             return token
         most = 1 if len(token) < 10 else 2
-        scored = [(_distance(token, word, most), word) for word in self._near(token)]
+        scored = [(_distance(token, word, most), word) for word in self._near(token) if _alike(token, word)]
         best = min((pair for pair in scored if pair[0] <= most), default=(0, token))
         return best[1]
 
@@ -169,8 +173,11 @@ class Lexicon:
             qualified = position > 0 and self.qualifies(tokens[position - 1])
             if term := self._loose(run, modality, qualified):
                 return term, length
-        if exact is None and (words := self.by_stem(tokens[position])):
-            return self.term_of(words), 1
+        if exact is None and (name := self.words.short.get(tokens[position], {}).get(modality or "")):
+            if position == 0 or not self.qualifies(tokens[position - 1]):
+                return replace(self.term_of(name), vague=True), 1
+        if exact is None and (name := self.by_stem(tokens[position])):
+            return self.term_of(name), 1
         return exact
 
     def exact(self, tokens: Sequence[str], position: int, modality: str | None) -> tuple[Term, int] | None:
@@ -196,7 +203,8 @@ class Lexicon:
     def qualifies(self, token: str) -> bool:
         """Whether a word before a noun is part of the thing's name, though no label has it: "yolk sac"."""
         plain = token.isalpha() and len(token) > 2 and token not in SIDES
-        return plain and token not in self.words.common and token not in self.words.descriptions
+        how = token in self.words.common or token in self.words.descriptions
+        return plain and not how and not _PARTICIPLE.search(token)
 
     def _loose(self, run: tuple[str, ...], modality: str | None, qualified: bool) -> Term | None:
         """A raw name of a data set, or a label with some of its words left out where no other word stands."""
@@ -210,6 +218,8 @@ class Lexicon:
         if name and run[0] not in self.words.common and (len(run) > 1 or len(run[0]) > 2):
             return self.term_of(name)
         if qualified or all(token in self.words.common | self.words.descriptions for token in run):
+            return None
+        if len(run) == 1 and _ADJECTIVE_ENDING.search(run[0]):
             return None
         if run[0] in self.words.common or run[-1] in self.words.descriptions:
             return None
@@ -239,6 +249,13 @@ def _spelled(entry: Entry) -> Iterator[tuple[str, ...]]:
     of_sides = itertools.chain.from_iterable(entry.side_synonyms.values())
     for spelling in (entry.word, *entry.synonyms, *of_sides):
         yield tuple(token for token in tokenize(spelling) if token not in ("of", "the"))
+
+
+def _alike(typed: str, word: str) -> bool:
+    """Whether a short word keeps its letters, and a long one its ending: "store" is no stone."""
+    if len(typed) == len(word) == 5:
+        return sorted(typed) == sorted(word)
+    return len(typed) < 10 or typed[-2:] == word[-2:]
 
 
 def _distance(first: str, second: str, most: int) -> int:

@@ -52,6 +52,7 @@ class Mention:
         word: the label without sides, where it is one of a pair; empty otherwise.
         finding: it is a finding, not a structure.
         group: it is a word for several labels.
+        vague: its words say little without the place.
         own: no label says it.
     """
 
@@ -61,6 +62,7 @@ class Mention:
     word: str = ""
     finding: bool = False
     group: bool = False
+    vague: bool = False
     own: bool = False
 
 
@@ -163,7 +165,7 @@ class PhraseReader:
         entry = self._tree.entry_of[term.labels[0]]
         finding = entry.granularity == "lesion"
         if len(term.labels) < 2 or len(entry.sides) < 2:
-            return Mention(start, end, term.labels, finding=finding)
+            return Mention(start, end, term.labels, finding=finding, vague=term.vague)
         tokens = [word.plain for word in words]
         sides = sides_around(tokens, floor, start, end)
         if sides:
@@ -183,6 +185,8 @@ class PhraseReader:
         for index, word in enumerate(words):
             finding = vocabulary.is_finding(word.plain)
             if index in taken or not (finding or word.plain in vocabulary.things):
+                continue
+            if index and words[index - 1].plain in ("its", "their"):  # "its edge": a part of what is named
                 continue
             start = index
             while start > 0 and start - 1 not in taken and self._lexicon.qualifies(words[start - 1].plain):
@@ -205,9 +209,9 @@ class PhraseReader:
             before, between = done[-1], tokens[done[-1].end : mention.start]
             if mention.own and not mention.finding and not before.own and not between:
                 done[-1] = replace(mention, start=before.start, names=(_joined(before, mention, tokens),))
-            elif (before.own or before.group) and _leads_to_place(between) and not mention.own:
+            elif (before.own or before.group or before.vague) and _leads_to_place(between) and not mention.own:
                 done[-1:] = self._together(before, mention, tokens)
-            elif (mention.own or mention.group) and not before.own and not between:
+            elif (mention.own or mention.group or mention.vague) and not before.own and not between:
                 done[-1:] = self._together(mention, before, tokens)
             else:
                 done.append(mention)
