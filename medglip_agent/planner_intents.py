@@ -139,4 +139,6 @@ def _of(text: str) -> Intent | None:
         return found
     if _LABEL.search(text) and not _cues()["filler"].sub(" ", _LABEL.sub(" ", text)).strip(" ?"):
         return Intent.ASK if "FINDING" in text and "?" in text else Intent.GROUND
+    if _says("bare", _cues()["filler"].sub(" ", text)):
+        return Intent.GROUND
     return Intent.ASK if _LABEL.search(text) or "?" in text else None

@@ -17,7 +17,7 @@ from typing import Any, Final
 import yaml
 
 from grounding.label_spellings import Term
-from grounding.label_text import SIDES, Word, plain_form, tokenize, words_of
+from grounding.label_text import SIDES, Word, american, plain_form, tokenize, words_of
 from grounding.label_tree import Entry
 from grounding.ontology import Ontology
 
@@ -83,11 +83,15 @@ class Lexicon:
         self._longest = max(map(len, self._spellings.terms))
         self._short: dict[tuple[str, ...], dict[int, set[str]]] = {}
         self._stems: dict[str, set[str]] = {}
+        self._raw: dict[tuple[str, ...], str] = {}
         for entry in self.tree.entries.values():
+            self._raw.update({tuple(tokenize(raw)): entry.word for raw in entry.raw})
             for tokens in _spelled(entry):
                 self._add(entry.word, tokens)
         known = {token for key in self._spellings.terms for token in key}
-        self._vocabulary = frozenset(t for t in known | self.words.things | self.words.findings if len(t) > 3)
+        written = {word: plain_form(word) for entry in self.tree.entries.values() for word in _written(entry)}
+        plain = known | self.words.things | self.words.findings
+        self._vocabulary = {t: p for t, p in ({**written, **{t: t for t in plain}}).items() if len(t) > 3}
         self._known = known | self.words.common | self.words.descriptions | self.words.things
         self._known |= {token for key in self._spellings.raw for token in key}
 
@@ -146,7 +150,7 @@ class Lexicon:
         most = 1 if len(token) < 10 else 2
         scored = [(_distance(token, word, most), word) for word in self._near(token) if _alike(token, word)]
         best = min((pair for pair in scored if pair[0] <= most), default=(0, token))
-        return best[1]
+        return self._vocabulary.get(best[1], best[1])
 
     def is_known(self, token: str) -> bool:
         """Whether `token` is a word of a label or an ordinary one."""
@@ -172,7 +176,7 @@ class Lexicon:
                 continue
             qualified = position > 0 and self.qualifies(tokens[position - 1])
             if term := self._loose(run, modality, qualified):
-                return term, length
+                return replace(term, vague=length == 1), length
         if exact is None and (name := self.words.short.get(tokens[position], {}).get(modality or "")):
             if position == 0 or not self.qualifies(tokens[position - 1]):
                 return replace(self.term_of(name), vague=True), 1
@@ -211,11 +215,11 @@ class Lexicon:
         if (
             not all(token.isalnum() for token in run)
             or run[0] in SIDES
-            or (len(run) == 1 and len(run[0]) < 3)
+            or (len(run) == 1 and len(run[0]) < 3 and not _is_level(run[0], modality))
         ):
             return None
-        name = self._spellings.raw.get(tuple(sorted(run)), {}).get(None)
-        if name and run[0] not in self.words.common and (len(run) > 1 or len(run[0]) > 2):
+        name = self._raw.get(run)
+        if name and run[0] not in self.words.common:
             return self.term_of(name)
         if qualified or all(token in self.words.common | self.words.descriptions for token in run):
             return None
@@ -249,6 +253,18 @@ def _spelled(entry: Entry) -> Iterator[tuple[str, ...]]:
     of_sides = itertools.chain.from_iterable(entry.side_synonyms.values())
     for spelling in (entry.word, *entry.synonyms, *of_sides):
         yield tuple(token for token in tokenize(spelling) if token not in ("of", "the"))
+
+
+def _written(entry: Entry) -> Iterator[str]:
+    """The words of an entry as they are written: "pancreas", not its plain form."""
+    for spelling in (entry.word, *entry.synonyms):
+        yield from (american(word) for word in re.findall(r"[a-z]+", spelling.lower()))
+
+
+def _is_level(token: str, modality: str | None) -> bool:
+    """Whether "L4" is a vertebra; T1 and T2 are weightings in MR."""
+    bone = bool(re.fullmatch(r"[ctls]\d", token))
+    return bone and (token not in ("t1", "t2") or modality in ("CT", "CR", "DX"))
 
 
 def _alike(typed: str, word: str) -> bool:

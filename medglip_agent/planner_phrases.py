@@ -131,9 +131,13 @@ class PhraseReader:
                 continue
             term, length = found
             end = position + length
+            start = position
             for shared in self._sharing(tokens, position, end, modality):
-                yield self._mention(text, words, shared, (position - 2, position - 1), floor, modality)
-            yield self._mention(text, words, term, (position, end), floor, modality)
+                start = position - 2
+                first = self._mention(text, words, shared, (start, end), floor, modality)
+                yield replace(first, end=start + 1)
+            whole = self._mention(text, words, term, (start, end), floor, modality)
+            yield replace(whole, start=position)
             position = floor = end
 
     def _sharing(self, tokens: Sequence[str], start: int, end: int, modality: str | None) -> Iterator[Term]:
@@ -335,6 +339,8 @@ def _masked(text: str, words: Sequence[Word], mentions: Sequence[Mention]) -> st
         start = words[mention.start].start
         if start < end:
             continue
-        pieces += [text[end:start].lower(), "FINDING" if mention.finding else "ORGAN"]
-        end = words[mention.end - 1].end
+        end_word = words[mention.end - 1]
+        measured = " " + end_word.plain if end_word.plain == "circumference" else ""  # a thing and a size
+        pieces += [text[end:start].lower(), "FINDING" if mention.finding else "ORGAN", measured]
+        end = end_word.end
     return "".join([*pieces, text[end:].lower()])
