@@ -2,8 +2,8 @@
 
     python benchmarks/run_planner.py --requests tests/medglip_agent/requests/dev.yaml --out out/planner
 
-Writes planner.json and planner.md into the folder and prints the latter. The requests are tuned on in dev.yaml and
-measured in test.yaml; --show-misses lists the requests that were read wrongly, so leave it away on the latter.
+Writes planner.json and planner.md into the folder and prints the latter. Rules are tuned on dev.yaml
+and measured on test.yaml; --show-misses lists what was read wrongly, so leave it away on the latter.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def precision_recall(results: Sequence[Result]) -> dict[str, tuple[float, float,
     """Micro precision and recall of the phrases over all requests, each with its interval (low, high)."""
     hits, found, wanted = (
         np.array([len(part) for part in parts], dtype=np.float64)
-        for parts in zip(*((r.phrases & r.request.phrases, r.phrases, r.request.phrases) for r in results))
+        for parts in zip(
+            *((r.phrases & r.request.phrases, r.phrases, r.request.phrases) for r in results), strict=True
+        )
     )
     count = len(results)
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), N_BOOTSTRAP)
@@ -117,7 +119,9 @@ def by(results: Sequence[Result], key: Callable[[Result], str]) -> dict[str, dic
 
 def summarise(results: Sequence[Result]) -> dict[str, Any]:
     """Every figure as plain data."""
-    confusion = Counter((r.request.intents[0], r.request.intents[0] if r.right_intent else r.intent) for r in results)
+    confusion = Counter(
+        (r.request.intents[0], r.request.intents[0] if r.right_intent else r.intent) for r in results
+    )
     return {
         "n": len(results),
         "overall": {name: asdict(interval) for name, interval in accuracies(results).items()},
@@ -135,7 +139,8 @@ def _plain(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
 def markdown(results: Sequence[Result]) -> str:
     """The figures as tables; 95 % bootstrap intervals in brackets."""
     phrases = ", ".join(
-        f"{name} {mean:.3f} [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in precision_recall(results).items()
+        f"{name} {mean:.3f} [{low:.3f}, {high:.3f}]"
+        for name, (mean, low, high) in precision_recall(results).items()
     )
     groups = {"all": accuracies(results), **by(results, lambda r: r.request.intents[0])}
     modalities = by(results, lambda r: r.request.modality or "unknown")
@@ -147,7 +152,8 @@ def markdown(results: Sequence[Result]) -> str:
 def _table(title: str, groups: Mapping[str, Mapping[str, Interval]]) -> str:
     rows = [f"| {title} | n | intent right | phrases right | both right |", "|---|---|---|---|---|"]
     rows += [
-        f"| {name} | {f['intent'].n} | {f['intent']} | {f['phrases']} | {f['both']} |" for name, f in groups.items()
+        f"| {name} | {f['intent'].n} | {f['intent']} | {f['phrases']} | {f['both']} |"
+        for name, f in groups.items()
     ]
     return "\n".join(rows)
 
@@ -156,7 +162,9 @@ def _confusion(results: Sequence[Result]) -> str:
     """Rows are the wanted intents; one that is read as another of its defensible intents counts as right."""
     names = list(dict.fromkeys(r.request.intents[0] for r in results))
     names += [name for name in dict.fromkeys(r.intent for r in results) if name not in names]
-    count = Counter((r.request.intents[0], r.request.intents[0] if r.right_intent else r.intent) for r in results)
+    count = Counter(
+        (r.request.intents[0], r.request.intents[0] if r.right_intent else r.intent) for r in results
+    )
     rows = ["| wanted \\ read | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     rows += [f"| {w} | " + " | ".join(str(count[w, r] or "") for r in names) + " |" for w in names]
     return "\n".join(rows)
@@ -191,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(misses(results))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "planner.json").write_text(json.dumps(summarise(results), indent=1) + "\n", encoding="utf-8")
+        (args.out / "planner.json").write_text(
+            json.dumps(summarise(results), indent=1) + "\n", encoding="utf-8"
+        )
         (args.out / "planner.md").write_text(text, encoding="utf-8")
     return 0
 

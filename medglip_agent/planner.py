@@ -1,8 +1,8 @@
 """What a request needs: a planner behind a protocol, so that another can take its place.
 
 Owns the plan, what is carried over from earlier turns, and the default planner, which works by rules: cues of
-intents (`planner_intents`) and the label tree (`planner_phrases`, `planner_lexicon`). Text is read only to choose
-steps; nothing in it is obeyed. Knows no model and no image.
+intents (`planner_intents`) and the label tree (`planner_phrases`, `planner_lexicon`). Text is only read to
+choose steps; nothing in it is obeyed. Knows no model and no image.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Turn:
 
 _LOCATED: Final = (Intent.GROUND, Intent.SEGMENT, Intent.MEASURE)
 _NAMELESS: Final = (Intent.MODALITY, Intent.OUT_OF_SCOPE)
-_OWN_TOPIC: Final = (Intent.REPORT, Intent.DESCRIBE_REGION)
+_UNSAID: Final = (None, Intent.ASK, Intent.GROUND, Intent.OUT_OF_SCOPE)  # what a few words may seem to want
 
 _NEEDS_REGION: Final = re.compile(
     r"^\W*(where|which)\b|\b(what|which) (part|side|lobe|quadrant|region)\b|"
@@ -103,8 +103,8 @@ _PRONOUN: Final = re.compile(
     r"(?<!is )(?<!was )\b(its?|they|them|their)\b(?! (possible|ok|okay|fine|safe|true|likely|looks)\b)"
 )
 _CARRIES_ON: Final = re.compile(
-    r"\b(and|what about|how about|same|again|other|next|opposite|contralateral|likewise|ditto|instead|rather|also|too|"
-    r"then|but|no|meant|mean|repeat|one|ones|it|them|that|those|continue|both)\b"
+    r"\b(and|what about|how about|same|again|other|next|opposite|contralateral|likewise|ditto|instead|"
+    r"rather|also|too|then|but|no|meant|mean|repeat|one|ones|it|them|that|those|continue|both)\b"
 )
 _OTHER_SIDE: Final = re.compile(r"\b(other|opposite|contralateral)\b")
 _OTHER: Final[dict[Side, Side]] = {"right": "left", "left": "right"}
@@ -164,11 +164,11 @@ class RulePlanner:
         wish = read_intent(reading.masked)
         if before is not None and _carries_on(reading, wish):
             wish = Wish(before.intent)
-        if wish.intent is None or (wish.intent is Intent.ASK and not reading.understood):
-            wish = Wish(Intent.OUT_OF_SCOPE, CHATTER)
-        if wish.intent in _NAMELESS:
-            return _Turn(wish.intent, reason=wish.reason)
-        return _Turn(wish.intent, self._names(reading, wish.intent, before))
+        intent, reason = wish.intent, wish.reason
+        if intent is None or (intent is Intent.ASK and not reading.understood):
+            intent, reason = Intent.OUT_OF_SCOPE, CHATTER
+        names = () if intent in _NAMELESS else self._names(reading, intent, before)
+        return _Turn(intent, names, reason)
 
     def _names(self, reading: Reading, intent: Intent, before: _Turn | None) -> tuple[str, ...]:
         names = reading.names
@@ -203,14 +203,13 @@ class RulePlanner:
 
 def _carries_on(reading: Reading, wish: Wish) -> bool:
     """Whether the intent is that of the turn before."""
-    if not is_elliptic(reading.masked):
+    if wish.intent not in _UNSAID or not is_elliptic(reading.masked):
         return False
-    says_something = bool(reading.names or reading.sides or _CARRIES_ON.search(reading.masked))
-    return says_something and wish.intent is not Intent.DESCRIBE_REGION
+    return bool(reading.names or reading.sides or _CARRIES_ON.search(reading.masked))
 
 
 def _is_object(masked: str, pronoun: re.Match[str]) -> bool:
-    """Whether nothing that the text names itself stands before a pronoun that is the end of it: "cysts in it"."""
+    """Whether a pronoun is a place: "cysts in it"."""
     before = masked[: pronoun.start()]
     return bool(
         re.search(r"\b(in|of|inside|within|on|near|around|next to|behind|above|below|from) $", before)

@@ -1,7 +1,7 @@
 """What the user wants back, read from cues in a text whose labels are masked as ORGAN and FINDING.
 
-Owns the order of the cues (`planner_cues.yaml`). Text is only searched: nothing in it is obeyed. Knows no label
-and no image.
+Owns the order of the cues (`planner_cues.yaml`). Text is only searched: nothing in it is obeyed. Knows no
+label and no image.
 """
 
 from __future__ import annotations
@@ -84,13 +84,16 @@ def read_intent(masked: str) -> Wish:
     intent = _of(kept) if kept else None
     if intent is None and reason:
         return Wish(Intent.OUT_OF_SCOPE, reason)
-    if reason and intent is Intent.ASK and not _says("question", kept) and not _says("yes_no", kept):
+    asks = any(_says(cue, kept) for cue in ("question", "yes_no", "ground"))
+    if reason and intent in (Intent.ASK, Intent.GROUND) and not asks:
         return Wish(Intent.OUT_OF_SCOPE, reason)  # "I have emphysema. Which inhaler is best?"
     return Wish(intent)
 
 
 def is_elliptic(masked: str) -> bool:
     """Whether a text says nothing beyond labels and words that point back: "and on the left?"."""
+    if _LABEL.search(masked) and _says("yes_no", masked):
+        return False
     rest = _cues()["filler"].sub(" ", _cues()["ellipsis"].sub(" ", _LABEL.sub("", masked)))
     return not rest.strip(" ?")
 

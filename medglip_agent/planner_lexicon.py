@@ -223,7 +223,7 @@ class Lexicon:
             return self.term_of(name)
         if qualified or all(token in self.words.common | self.words.descriptions for token in run):
             return None
-        if len(run) == 1 and _ADJECTIVE_ENDING.search(run[0]):
+        if len(run) == 1 and (_ADJECTIVE_ENDING.search(run[0]) or run[0] in self.words.things):
             return None
         if run[0] in self.words.common or run[-1] in self.words.descriptions:
             return None

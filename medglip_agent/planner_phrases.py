@@ -19,7 +19,7 @@ from .planner_lexicon import Lexicon
 _BOTH: Final = frozenset("both either each bilateral bilaterally which whichever".split())
 _LINKS: Final = frozenset("and or versus vs & / , with than to from".split())
 _TO_PLACE: Final = frozenset(
-    "in of on within inside at from involving affecting the a an my his her their this that".split()
+    "in of on within inside at from involving affecting both either each the a an my his her this".split()
 )
 _PLURAL: Final = re.compile(
     r"(?<![sui'])s$|ae$|[^m]i$|ices$|aces$|^(feet|testes|atria|lentes)$|(?<=ovarie)s$"
@@ -213,7 +213,9 @@ class PhraseReader:
             before, between = done[-1], tokens[done[-1].end : mention.start]
             if mention.own and not mention.finding and not before.own and not between:
                 done[-1] = replace(mention, start=before.start, names=(_joined(before, mention, tokens),))
-            elif (before.own or before.group or before.vague) and _leads_to_place(between) and not mention.own:
+            elif (
+                (before.own or before.group or before.vague) and _leads_to_place(between) and not mention.own
+            ):
                 done[-1:] = self._together(before, mention, tokens)
             elif (mention.own or mention.group or mention.vague) and not before.own and not between:
                 done[-1:] = self._together(mention, before, tokens)
