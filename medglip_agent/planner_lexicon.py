@@ -90,7 +90,7 @@ class Lexicon:
                 self._add(entry.word, tokens)
         known = {token for key in self._spellings.terms for token in key}
         written = {word: plain_form(word) for entry in self.tree.entries.values() for word in _written(entry)}
-        plain = known | self.words.things | self.words.findings
+        plain = (known | self.words.things | self.words.findings) - self.words.common
         self._vocabulary = {t: p for t, p in ({**written, **{t: t for t in plain}}).items() if len(t) > 3}
         self._known = known | self.words.common | self.words.descriptions | self.words.things
         self._known |= {token for key in self._spellings.raw for token in key}
@@ -178,7 +178,8 @@ class Lexicon:
             if term := self._loose(run, modality, qualified):
                 return replace(term, vague=length == 1), length
         if exact is None and (name := self.words.short.get(tokens[position], {}).get(modality or "")):
-            if position == 0 or not self.qualifies(tokens[position - 1]):
+            finding = self.tree.labels[name].granularity == "lesion"  # before one, a word only describes it
+            if finding or position == 0 or not self.qualifies(tokens[position - 1]):
                 return replace(self.term_of(name), vague=True), 1
         if exact is None and (name := self.by_stem(tokens[position])):
             return self.term_of(name), 1
