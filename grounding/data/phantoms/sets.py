@@ -2,9 +2,9 @@
 
     python -m grounding.data.phantoms.sets --out DIR --count 100 --modality CR --seed 0
 
-A folder holds ``train.json`` or, with ``--split val``, ``val.json`` (boxes xywh in pixels, masks as compressed
-RLE, categories with granularity) and ``images/``. Every phantom of a modality is annotated for all labels of that
-modality.
+A folder holds ``train.json`` or, with ``--split val``, ``val.json`` (boxes xywh in pixels, masks as
+compressed RLE, categories with granularity) and ``images/``. Every phantom of a modality is annotated for all
+labels of that modality.
 """
 
 from __future__ import annotations
