@@ -88,7 +88,13 @@ class Grounder:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the checkpoint's files and the calibration: what was made before is then stale."""
+        """Changes with the checkpoint's files and the calibration: what was made before is then stale.
+
+        Raises:
+            ValueError: If the network was not read from files.
+        """
+        if self._folder is None:
+            raise ValueError("expected a grounder read from files, got one made in memory; save it first")
         return fingerprint(self._folder, self.calibration)
 
     def threshold(self, phrase: str) -> float:
