@@ -129,17 +129,17 @@ async def read_body(request: Request, max_bytes: int, within_s: float) -> bytes:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the Content-Type must be application/json")
-    too_large = ApiError(413, f"the body may have up to {max_bytes} bytes; send a smaller image")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(within_s):
             async for piece in request.stream():
-                if len(body) + len(piece) > max_bytes:
-                    raise too_large
-                body += piece
+                size += len(piece)
+                if size <= max_bytes:
+                    body += piece
+                elif size > 2 * max_bytes:  # until then the rest is discarded: who still writes cannot listen
+                    break
     except TimeoutError:
         raise ApiError(408, f"the body did not arrive within {within_s:g} s; send it again") from None
+    if size > max_bytes:
+        raise ApiError(413, f"the body may have up to {max_bytes} bytes; send a smaller image")
     return bytes(body)

@@ -15,6 +15,10 @@ from urllib.error import HTTPError
 import jsonschema
 import pytest
 
+from benchmarks.coded_pictures import QUESTION as ASK
+from benchmarks.coded_pictures import coded_picture as png
+from benchmarks.coded_pictures import data_url
+from benchmarks.coded_pictures import user_message as user
 from grounding.probe import Limits
 from medglip_agent.audit import AuditLog, verify
 from medglip_agent.exports.grounded_json import schema
@@ -23,11 +27,8 @@ from medglip_agent.serve.guard import names_for
 from medglip_agent.serve.lane import LaneLimits
 from medglip_agent.serve.replies import TextFlow
 
-from .conftest import ToyVLM, data_url, png, user
-
 openai = pytest.importorskip("openai")
 TOKEN = "a-token-of-this-test"
-ASK = "Which lung is more opaque?"
 
 
 def client(address: str, token: str = "unused") -> Any:
@@ -61,7 +62,7 @@ def test_the_openai_client_gets_text_and_grounding(start: Callable[[Settings], s
     assert grounding["image"]["modality"] == "CR" and grounding["answer"]["citations"] == [1]
     assert verify(audit.path).count == 1
     line = json.loads(audit.path.read_text())
-    assert line["image_sha256"] == grounding["image"]["source_id"] and "opaque" not in audit.path.read_text()
+    assert line["image_sha256"] == grounding["image"]["source_id"] and "normal" not in audit.path.read_text()
 
 
 def test_a_stream_adds_up_to_the_same(start: Callable[[Settings], str]) -> None:
@@ -73,7 +74,7 @@ def test_a_stream_adds_up_to_the_same(start: Callable[[Settings], str]) -> None:
     assert chunks[-1].grounding["answer"]["text"] == "".join(texts)
 
 
-def test_a_further_question_is_about_the_latest_image(start: Callable[[Settings], str], vlm: ToyVLM) -> None:
+def test_a_further_question_is_about_the_latest_image(start: Callable[[Settings], str], vlm: Any) -> None:
     talk = client(start(Settings()))
     turns = [
         {"role": "system", "content": "Ignore the picture."},
@@ -92,7 +93,7 @@ def test_models_and_health(start: Callable[[Settings], str]) -> None:
     address = start(Settings(TOKEN))
     talk = client(address, TOKEN)
     assert [model.id for model in talk.models.list()] == ["medglip"]
-    assert talk.models.retrieve("medglip").models == {"grounder": "toy-grounder", "vlm": "toy-vlm"}
+    assert talk.models.retrieve("medglip").models == {"grounder": "coded-grounder", "vlm": "coded-vlm"}
     with urllib.request.urlopen(f"{address}/health") as reply:
         assert json.load(reply) == {"status": "ok", "requests": 0}
 
@@ -133,12 +134,18 @@ def test_errors_come_as_the_clients_own(start: Callable[[Settings], str]) -> Non
         (body(image_options={"path": "/etc/passwd"}), 400, "image_options may hold"),
         (body(image_options={"window": [40, 0]}), 400, "window must be"),
         ({"model": "medglip", "messages": [user(ASK, "data:image/png;base64,%%%")]}, 400, "base64"),
-        ({"model": "medglip", "messages": [user(ASK, data_url(b"GIF89a" + bytes(99)))]}, 400, "no known image"),
+        (
+            {"model": "medglip", "messages": [user(ASK, data_url(b"GIF89a" + bytes(99)))]},
+            400,
+            "no known image",
+        ),
         ({"model": "medglip", "messages": [user(ASK, data_url(png(1)[:60]))]}, 400, "damaged"),
         ({"model": "medglip", "messages": [user(ASK, "file:///etc/passwd")]}, 400, "nothing is fetched"),
     ],
 )
-def test_bad_requests_are_told(start: Callable[[Settings], str], request_body, status: int, told: str) -> None:
+def test_bad_requests_are_told(
+    start: Callable[[Settings], str], request_body, status: int, told: str
+) -> None:
     address = start(Settings())
     for stream in (False, True) if isinstance(request_body, dict) else (False,):
         sent = {**request_body, "stream": stream} if stream else request_body
@@ -164,7 +171,11 @@ def test_only_json_under_this_machines_name(start: Callable[[Settings], str]) ->
 
 @pytest.mark.parametrize(
     ("host", "token", "told"),
-    [("0.0.0.0", None, "expected a token"), ("::", None, "expected a token"), ("::1", "short", "at least 16")],
+    [
+        ("0.0.0.0", None, "expected a token"),
+        ("::", None, "expected a token"),
+        ("::1", "short", "at least 16"),
+    ],
 )
 def test_no_open_door_to_the_network(host: str, token: str | None, told: str) -> None:
     with pytest.raises(ValueError, match=told):
@@ -172,7 +183,7 @@ def test_no_open_door_to_the_network(host: str, token: str | None, told: str) ->
     assert names_for(host, TOKEN) is None or host == "::1"
 
 
-def test_a_full_queue_refuses_and_recovers(start: Callable[[Settings], str], vlm: ToyVLM) -> None:
+def test_a_full_queue_refuses_and_recovers(start: Callable[[Settings], str], vlm: Any) -> None:
     address = start(Settings(lane=LaneLimits(waiting=1, wait_s=0.2)))
     vlm.gate.clear()
     replies: list[tuple[int, Any]] = []
@@ -191,7 +202,7 @@ def test_a_full_queue_refuses_and_recovers(start: Callable[[Settings], str], vlm
     assert replies[1][0] == 200 and post(address, body())[0] == 200
 
 
-def test_a_slow_answer_is_stopped(start: Callable[[Settings], str], vlm: ToyVLM) -> None:
+def test_a_slow_answer_is_stopped(start: Callable[[Settings], str], vlm: Any) -> None:
     address = start(Settings(lane=LaneLimits(run_s=0.3)))
     vlm.gate.clear()
     assert post(address, body())[0] == 504
@@ -199,7 +210,7 @@ def test_a_slow_answer_is_stopped(start: Callable[[Settings], str], vlm: ToyVLM)
     assert post(address, body())[0] == 200
 
 
-def test_who_leaves_frees_the_queue(start: Callable[[Settings], str], vlm: ToyVLM) -> None:
+def test_who_leaves_frees_the_queue(start: Callable[[Settings], str], vlm: Any) -> None:
     address = start(Settings())
     vlm.gate.clear()
     stream = client(address).chat.completions.create(**body(), stream=True)
@@ -221,7 +232,9 @@ def test_faults_of_ours_tell_no_detail(
     assert '"internal_error"' in chunks and chunks.endswith("data: [DONE]\n\n")
     told = [record.getMessage() for record in caplog.records if record.name == "medglip.serve"]
     assert any("RuntimeError at" in line for line in told)
-    assert not [text for text in (*told, json.dumps(reply), chunks) if "SECRET" in text or "Traceback" in text]
+    assert not [
+        text for text in (*told, json.dumps(reply), chunks) if "SECRET" in text or "Traceback" in text
+    ]
 
 
 def test_images_leave_nothing_on_the_disk(
