@@ -77,6 +77,8 @@ def _serve(args: argparse.Namespace) -> int:
 
     token = _token(args)
     names = names_for(args.host, token)
+    if args.waiting < 0:
+        raise ValueError(f"--waiting must be at least 0, got {args.waiting}")
     audit = _audit(args)
     lane, limits = LaneLimits(waiting=args.waiting), Limits(max_bytes=_megabytes(args))
     app = build_app(_agent(args), Settings(token, names, limits, lane, audit=audit))
@@ -92,11 +94,14 @@ def _mcp(args: argparse.Namespace) -> int:
 
     try:
         from .mcp_server import Tools, build_http_app, build_server
+        from .serve.guard import names_for
     except ImportError as error:
         raise ValueError("expected the extra mcp, which is not installed: pip install '.[mcp]'") from error
     token, audit, limits = _token(args), _audit(args), Limits(max_bytes=_megabytes(args))
     if not args.root.is_dir():
         raise ValueError(f"expected a folder with image files, got {args.root}: give another --root")
+    if args.http:
+        names_for(args.host, token)  # before any model loads
     tools = Tools(_agent(args), args.root, limits=limits, audit=audit)
     if args.http:
         from .serve.run import run
