@@ -1,7 +1,7 @@
 """Logs without identifiers: what a server process writes about itself names no patient and no secret.
 
 The rule is to log facts of our own (paths of the API, states, times), never contents. This is the net below
-it: a filter for every handler, warnings without their text, errors without theirs.
+it: a filter for every handler, no warnings (they quote the files), errors without their text.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from typing import Final
+import warnings
+from typing import Final, TextIO
 
 _PATTERNS: Final = (
     (re.compile(r"data:[\w/+.;=-]*,[\w+/=%-]*"), "data:[withheld]"),
@@ -21,7 +22,6 @@ _PATTERNS: Final = (
 )
 # Libraries that quote the files they read.
 _READERS: Final = ("pydicom", "nibabel", "PIL", "highdicom")
-_WARNING: Final = re.compile(r"^(.+?:\d+: \w+):.*", re.DOTALL)
 
 
 def redact(text: str) -> str:
@@ -46,18 +46,20 @@ class RedactingFilter(logging.Filter):
         if record.name.partition(".")[0] in _READERS:
             return False
         text = record.getMessage()
-        if record.name == "py.warnings":
-            text = _WARNING.sub(r"\1 (text withheld)", text)
         if record.exc_info and record.exc_info[1] is not None:
             text = f"{text} ({place_of(record.exc_info[1])})"
         record.msg, record.args, record.exc_info, record.exc_text = redact(text), (), None, None
         return True
 
 
-def log_safely(level: int = logging.INFO) -> None:
-    """Send this process's logs and warnings to stderr through the filter; for servers, at their start."""
-    handler = logging.StreamHandler()  # stderr, as MCP over stdio needs
+def log_safely(stream: TextIO | None = None) -> None:
+    """Send this process's logs through the filter, and silence warnings; for servers, at their start.
+
+    Args:
+        stream: where to; None for stderr, as stdout belongs to the protocol of MCP.
+    """
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(RedactingFilter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.captureWarnings(True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    warnings.simplefilter("ignore")  # mcp, for one, records them and logs them itself

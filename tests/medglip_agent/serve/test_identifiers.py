@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from medglip_agent import cli
 from medglip_agent.agent import MedGLIPAgent
 from medglip_agent.audit import AuditLog
 from medglip_agent.exports import FORMATS, Result, SourceFrame, models_of, write_export
-from medglip_agent.redact import RedactingFilter
+from medglip_agent.redact import log_safely
 from medglip_agent.serve.application import Settings
 from medglip_agent.trace import append_trace
 from medglip_agent.uploads import image_from
@@ -91,17 +92,16 @@ def planted() -> Planted:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def log() -> Iterator[io.StringIO]:
     """What a server process would write to stderr."""
-    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.addFilter(RedactingFilter())
-    logging.getLogger().addHandler(handler)
-    logging.captureWarnings(True)
-    yield stream
-    logging.captureWarnings(False)
-    logging.getLogger().removeHandler(handler)
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = list(root.handlers), root.level
+    root.handlers.clear()  # pytest's own are not to be closed
+    with warnings.catch_warnings():
+        log_safely(stream)
+        yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def post(address: str, data: bytes, **more: Any) -> str:
