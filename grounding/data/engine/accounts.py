@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from ..schema import SPLITS
 
-
 COUNTED = (
     *("units", "units_read", "units_quarantined", "images", "images_out"),
     *("annotations", "parts", "merged", "clipped", "regions_out"),
