@@ -1,28 +1,15 @@
 """Protocol `exact`: normalised exact match, for open and closed questions alike. The default headline."""
 
-import datasets
-import evaluate
-
-from .protocols import by_answer_type, exact_score
-
-DESCRIPTION = """Normalised exact match: lower case, articles and punctuation dropped, number words as digits,
-yes/no aliases, one spelling of x-ray. An empty prediction is wrong."""
+from .protocols import exact_score
+from .vqa_base import VqaMetric
 
 
-class VqaExact(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
+class VqaExact(VqaMetric):
     """`compute(predictions, references, answer_types)` -> {"open", "closed", "overall"} in [0, 1]."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description="predictions, references: str; answer_types: OPEN or CLOSED",
-            features=datasets.Features(
-                {name: datasets.Value("string") for name in ("predictions", "references", "answer_types")}
-            ),
-        )
+    description = """Normalised exact match: lower case, articles and punctuation dropped, number words as
+    digits, yes/no aliases, one spelling of x-ray. An empty prediction is wrong."""
 
-    def _compute(
-        self, predictions: list[str], references: list[str], answer_types: list[str]
-    ) -> dict[str, float]:
-        return by_answer_type(exact_score, predictions, references, answer_types)
+    def score(self, prediction: str, reference: str, answer_type: str) -> float:
+        """Judge one answer by the protocol."""
+        return exact_score(prediction, reference, answer_type)

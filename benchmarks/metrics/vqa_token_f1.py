@@ -1,27 +1,14 @@
 """Protocol `token-f1`: SQuAD-style F1 over the words of the normal form."""
 
-import datasets
-import evaluate
-
-from .protocols import by_answer_type, token_f1_score
-
-DESCRIPTION = """Token F1 (Rajpurkar et al. 2016, SQuAD) over the words of the `exact` normal form."""
+from .protocols import token_f1_score
+from .vqa_base import VqaMetric
 
 
-class VqaTokenF1(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
+class VqaTokenF1(VqaMetric):
     """`compute(predictions, references, answer_types)` -> {"open", "closed", "overall"} in [0, 1]."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description="predictions, references: str; answer_types: OPEN or CLOSED",
-            features=datasets.Features(
-                {name: datasets.Value("string") for name in ("predictions", "references", "answer_types")}
-            ),
-        )
+    description = """Token F1 (Rajpurkar et al. 2016, SQuAD) over the words of the `exact` normal form."""
 
-    def _compute(
-        self, predictions: list[str], references: list[str], answer_types: list[str]
-    ) -> dict[str, float]:
-        return by_answer_type(token_f1_score, predictions, references, answer_types)
+    def score(self, prediction: str, reference: str, answer_type: str) -> float:
+        """Judge one answer by the protocol."""
+        return token_f1_score(prediction, reference, answer_type)

@@ -16,7 +16,9 @@ from benchmarks.metrics.protocols import (
 )
 from benchmarks.metrics.vqa_exact import VqaExact
 from benchmarks.metrics.vqa_llava_med import VqaLlavaMed
+from benchmarks.metrics.vqa_medevalkit import VqaMedEvalKit
 from benchmarks.metrics.vqa_token_f1 import VqaTokenF1
+from benchmarks.metrics.vqa_vila_m3 import VqaVilaM3
 
 
 @pytest.mark.parametrize(
@@ -116,13 +118,37 @@ CASE = {
         (VqaExact, {"open": 0.5, "closed": 0.5, "overall": 0.5}),
         (VqaTokenF1, {"open": (1 + 2 / 3) / 2, "closed": 0.5, "overall": (1 + 1 + 2 / 3) / 4}),
         (VqaLlavaMed, {"open": 0.75, "closed": 0.5, "overall": 0.625}),
+        (VqaMedEvalKit, {"open": 0, "closed": 0.5, "overall": 0.25}),  # "the" makes the open answer wrong
+        (VqaVilaM3, {"closed": 0.5, "overall": 0.5}),  # "Yes" is "yes"; open answers are not judged
     ],
 )
 def test_metric_objects_aggregate(metric, expected):
-    assert metric(keep_in_memory=True).compute(**CASE) == pytest.approx(expected)
+    result = metric(keep_in_memory=True).compute(**CASE)
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["vqa_exact", "vqa_token_f1", "vqa_llava_med"])
+def test_vila_m3_judges_no_open_answer():
+    assert math.isnan(VqaVilaM3(keep_in_memory=True).compute(**CASE)["open"])
+
+
+def test_llava_med_as_its_script_counts_drops_the_wrong_yes():
+    """Of the two closed answers "yes" for "no" is left out, so that one of one is right."""
+    assert VqaLlavaMed(keep_in_memory=True).compute(**CASE)["closed_as_script"] == 1
+
+
+def test_medevalkit_gives_its_text_scores_of_open_answers():
+    """ "left lung" for "the left lung": 2 of 2 words right, of 3; "right" for "right lung": 1 of 1, of 2."""
+    result = VqaMedEvalKit(keep_in_memory=True).compute(**CASE)
+    assert result["open_precision"] == 1
+    assert result["open_recall"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result["open_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert result["open_bleu1"] == pytest.approx((math.exp(1 - 3 / 2) + math.exp(1 - 2 / 1)) / 2)
+    assert result["open_rougel"] == pytest.approx((4 / 5 + 2 / 3) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["vqa_exact", "vqa_token_f1", "vqa_llava_med", "vqa_medevalkit", "vqa_vila_m3"]
+)
 def test_metric_files_load_by_path_offline(name, tmp_path, monkeypatch):
     evaluate = pytest.importorskip("evaluate")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
