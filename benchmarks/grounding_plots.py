@@ -48,7 +48,8 @@ def plot_precision_recall(figures: Mapping[str, SetFigures], path: Path) -> None
                 recall, precision = each.matches.precision_recall(index)
                 ax.plot(recall, precision, label=label, linewidth=1)
         ax.set(title=name, xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        ax.legend(fontsize=6, loc="lower left")
+        if ax.lines:
+            ax.legend(fontsize=6, loc="lower left")
     _save(figure, path)
 
 

@@ -181,9 +181,9 @@ def model_answers(model: str, device: str, by_condition: Mapping[str, Mapping[st
 
     @lru_cache(maxsize=1)
     def load() -> Any:
-        from llm.generate import VisionLanguageModel
+        from llm.generate import load_model
 
-        return VisionLanguageModel.from_pretrained(model, device=device)
+        return load_model(model, device=device)
 
     def generate(batch: Sequence[Sample], condition: str) -> list[tuple[str, float | None]]:
         regions = by_condition[condition]

@@ -1,4 +1,4 @@
-"""The training recipe: one dataclass, its YAML form, and errors that name the nearest field."""
+"""Configurations: which model answers, how nano is trained; errors name the nearest field."""
 
 from __future__ import annotations
 
@@ -6,10 +6,115 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
 
 from .data.vqa_rad import Split
+
+Quantization = Literal["none", "8bit", "4bit"]
+_Config = TypeVar("_Config", "TrainConfig", "ModelConfig", "TuneConfig")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model answers and where it runs; every default is declared here only.
+
+    Attributes:
+        model: ``"nano"`` (shipped), a folder, a hub id, or what the server calls its model.
+        revision: Commit, tag or branch of a hub id, None for its main branch.
+        adapter: A peft adapter: a folder or hub id, or on a server the name that it serves the adapter by.
+        merge_adapter: Fold the adapter into the weights, which is faster. A quantised model always keeps it
+            beside them, since merging into rounded weights would change the answers.
+        quantization: bitsandbytes: ``"8bit"`` (LLM.int8) or ``"4bit"`` (NF4), on CPU too; vision stays
+            as it is.
+        device: ``"auto"`` takes CUDA where it is.
+        dtype: ``"auto"`` is bfloat16.
+        server: Base address of an OpenAI-compatible server such as ``http://127.0.0.1:8000/v1``; None
+            runs the model in this process.
+        style: How regions are shown to the model: a key of `llm.spatial.STYLES`, such as ``"marks"`` (drawn
+            on the image) or ``"loc"`` (own tokens, to be trained). None takes the adapter's, else the
+            family's own; a server does not say its family, so there None is plain text.
+        api_key_variable: Name of the environment variable with the server's key; the key is never stored.
+        requests: Requests to the server at a time.
+        timeout: Seconds to wait for the server.
+    """
+
+    model: str = "nano"
+    revision: str | None = None
+    adapter: str | None = None
+    merge_adapter: bool = True
+    quantization: Quantization = "none"
+    device: str = "auto"
+    dtype: str = "auto"
+    server: str | None = None
+    style: str | None = None
+    api_key_variable: str = "MEDGLIP_API_KEY"
+    requests: int = 8
+    timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be loaded."""
+        if self.quantization not in get_args(Quantization):
+            raise ValueError(
+                f"quantization must be one of {', '.join(get_args(Quantization))}, got {self.quantization!r}"
+            )
+        if self.server is not None:
+            address = urlsplit(self.server)
+            if address.scheme not in ("http", "https") or not address.netloc:
+                raise ValueError(
+                    f"server must be an address such as http://127.0.0.1:8000/v1, got {self.server!r}"
+                )
+            if self.quantization != "none":
+                raise ValueError("a server quantises its own model: start it so, leave quantization out")
+        if self.requests < 1 or self.timeout <= 0:
+            raise ValueError(f"requests and timeout must be positive, got {self.requests}, {self.timeout}")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Recipe of LoRA on a model of any family; every default is declared here only.
+
+    Attributes:
+        steps: Optimisation steps.
+        batch: Examples of a forward pass, on each device.
+        accumulate: Forward passes of a step.
+        rank: Of LoRA on the language model's linear layers.
+        alpha: LoRA's scale is alpha / rank.
+        dropout: On LoRA's input.
+        projector: Adapt the layers between vision and language too.
+        learning_rate: Peak of AdamW.
+        weight_decay: AdamW's decay.
+        warmup: Steps of linear warm-up; a cosine down to `final_rate` follows.
+        final_rate: Last learning rate as a fraction of the peak.
+        clip_norm: Largest gradient norm.
+        checkpointing: Compute activations twice to save memory.
+        save_steps: Steps between resumable states.
+        seed: Of everything random.
+    """
+
+    steps: int = 1000
+    batch: int = 4
+    accumulate: int = 4
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    projector: bool = False
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    warmup: int = 50
+    final_rate: float = 0.05
+    clip_norm: float = 1.0
+    checkpointing: bool = False
+    save_steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        for name in ("steps", "batch", "accumulate", "rank", "save_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -99,17 +204,28 @@ def load_config(path: Path | str, **changes: object) -> TrainConfig:
     Raises:
         ValueError: An unknown field (the nearest one is named) or a value of the wrong type.
     """
-    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    return read_config(TrainConfig, path, **changes)
+
+
+def read_config(kind: type[_Config], path: Path | str, **changes: object) -> _Config:
+    """Fill a configuration from YAML; `changes` (command-line flags, None for absent) outrank it.
+
+    Raises:
+        ValueError: An unknown field (the nearest one is named) or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold fields such as 'epochs: 5', got {type(values).__name__}")
+        raise ValueError(
+            f"{path} must hold fields such as '{next(iter(fields))}: ...', got {type(values).__name__}"
+        )
     values |= {name: value for name, value in changes.items() if value is not None}
     for name, value in values.items():
         if name not in fields:
             near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.0)[0]
             raise ValueError(f"{path}: unknown field {name!r}; did you mean {near!r}?")
         values[name] = _cast(name, value, fields[name].default)
-    return TrainConfig(**values)
+    return kind(**values)
 
 
 def _cast(name: str, value: object, default: object) -> object:

@@ -1,6 +1,7 @@
 """Text from a prompt with an image and regions: one interface for nano and every other model.
 
-Owns loading, batching and confidence; knows nothing of grounding, agents or benchmarks.
+Owns batching, confidence and streams of models in this process, and `load_model`, the one call that gives any
+model, a served one too. Knows nothing of grounding, agents or benchmarks.
 """
 
 from __future__ import annotations
@@ -8,37 +9,101 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, TextIteratorStreamer
+from transformers import PreTrainedModel, TextIteratorStreamer
 
+from .config import ModelConfig, read_config
+from .families import Family, family_of, style_named
+from .inputs import ChatInputs
+from .loading import device_of, dtype_of, load_adapter, load_checkpoint
+from .lora import add_spatial_tokens, saved_style
 from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
 from .nano.modeling import NanoVLMForConditionalGeneration
-from .prompt import NANO_STYLE, TEXT_STYLE, PromptRenderer
+from .server import ServedModel
+from .spatial import PromptStyle
 from .types import Generation, SpatialPrompt
 
 _CACHED_IMAGES = 512
 
 
+class LanguageModel(Protocol):
+    """What every model offers, wherever it runs."""
+
+    name: str
+
+    def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
+        """Greedy replies to a batch of prompts, one image each, in their order."""
+        ...
+
+    def stream(self, prompt: SpatialPrompt, *, max_new_tokens: int = 64) -> Generator[str, None, Generation]:
+        """The pieces of a greedy reply as they come; returns the whole, with its confidence."""
+        ...
+
+
+def load_model(source: str | Path | ModelConfig = "nano", *, device: str = "auto") -> LanguageModel:
+    """Load any model: shipped, from a folder or the hub, quantised, with an adapter, or behind a server.
+
+    Args:
+        source: A `ModelConfig`, the path of its YAML form (``*.yaml``), or only the model's name.
+        device: Outranks that of the configuration unless it is ``"auto"``.
+
+    Raises:
+        FileNotFoundError: A checkpoint or adapter is absent; the message names the remedy.
+        ValueError: The configuration is wrong; the message names the field.
+    """
+    if not isinstance(source, ModelConfig):
+        if not str(source).endswith((".yaml", ".yml")):
+            return VisionLanguageModel.from_pretrained(source, device=device)
+        source = read_config(ModelConfig, source)
+    if device != "auto":
+        source = replace(source, device=device)
+    return ServedModel(source) if source.server else VisionLanguageModel.from_config(source)
+
+
 class VisionLanguageModel:
     """A loaded model that answers `SpatialPrompt`s. Not safe for two threads at once on one instance."""
 
-    def __init__(self, model: PreTrainedModel, processor: Any, *, name: str) -> None:
-        """Wrap a model and its processor; use `from_pretrained`."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        *,
+        name: str,
+        family: Family | None = None,
+        style: PromptStyle | None = None,
+    ) -> None:
+        """Wrap a model and its processor; use `from_pretrained` or `load_model`.
+
+        Args:
+            model: A network, or a peft model around one.
+            processor: Its processor.
+            name: What the model is called in results.
+            family: Its particulars; None finds them by the model's configuration.
+            style: How regions are shown to it; None takes the family's own.
+
+        Its `new_tokens` are the ids that `from_config` added for the style, () otherwise.
+        """
         self.model = model.eval()
         self.processor = processor
         self.name = name
+        self.family = family or family_of(model.config)
+        self.new_tokens: tuple[int, ...] = ()
+        ends = model.generation_config.eos_token_id
+        self.inputs = ChatInputs(
+            processor,
+            self.family,
+            style or style_named(self.family.style, processor),
+            end_tokens=ends if isinstance(ends, list) else [] if ends is None else [ends],
+        )
         self._is_nano = isinstance(model, NanoVLMForConditionalGeneration)
-        self._render = PromptRenderer(processor, NANO_STYLE if self._is_nano else TEXT_STYLE)
         self._features: OrderedDict[str, Tensor] = OrderedDict()
-        processor.tokenizer.padding_side = "left"
-        if processor.tokenizer.pad_token is None:
-            processor.tokenizer.pad_token = processor.tokenizer.eos_token
 
     @classmethod
     def from_pretrained(
@@ -49,35 +114,54 @@ class VisionLanguageModel:
         device: str = "auto",
         dtype: str | torch.dtype = "auto",
     ) -> VisionLanguageModel:
-        """Load a model.
+        """Load a model into this process; `load_model` offers more (quantised, behind a server).
 
         Args:
             name_or_path: ``"nano"`` (shipped), a nano checkpoint folder, a transformers folder, or a hub id.
-            adapter: A peft adapter folder for a model that is not nano; it is merged.
+            adapter: A peft adapter (folder or hub id) for a model that is not nano; it is merged.
             device: ``"auto"`` takes CUDA where it is.
             dtype: ``"auto"`` is bfloat16.
 
         Raises:
             FileNotFoundError: A checkpoint or adapter is absent; the message names the remedy.
         """
-        register()
-        target = _device(device)
-        kind = (
-            torch.bfloat16 if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        config = ModelConfig(
+            model=str(name_or_path),
+            adapter=None if adapter is None else str(adapter),
+            device=device,
+            dtype=str(dtype).removeprefix("torch."),
         )
-        folder = SHIPPED if str(name_or_path) == "nano" else Path(name_or_path)
-        if str(name_or_path) == "nano" or is_nano_checkpoint(folder):
-            if adapter is not None:
+        return cls.from_config(config)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> VisionLanguageModel:
+        """Load the model that a configuration names into this process.
+
+        Raises:
+            FileNotFoundError: A checkpoint or adapter is absent; the message names the remedy.
+            ValueError: An adapter, a style or quantisation is asked for nano, which takes none of them.
+        """
+        register()
+        folder = SHIPPED if config.model == "nano" else Path(config.model)
+        if config.model == "nano" or is_nano_checkpoint(folder):
+            if config.adapter or config.style or config.quantization != "none":
                 raise ValueError(
-                    "a nano checkpoint already holds its adapter; pass its folder as name_or_path instead"
+                    "a nano checkpoint already holds its adapter, reads its own tokens only and is small as"
+                    " it is; pass its folder as the model, without adapter, style and quantization"
                 )
-            model, processor = load_nano(folder, dtype=kind)
-            return cls(model.to(target), processor, name=str(name_or_path))
-        processor = AutoProcessor.from_pretrained(name_or_path)
-        model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=kind)
-        if adapter is not None:
-            model = _merge_adapter(model, Path(adapter))
-        return cls(model.to(target), processor, name=str(name_or_path))
+            model, processor = load_nano(folder, dtype=dtype_of(config.dtype))
+            return cls(model.to(device_of(config.device)), processor, name=config.model)
+        model, processor, family = load_checkpoint(config)
+        learned = saved_style(config.adapter) if config.adapter else None
+        style = style_named(config.style or learned or family.style, processor)
+        tokens = style.box_format.tokens if style.box_format else ()
+        added = add_spatial_tokens(model, processor.tokenizer, tokens)
+        if config.adapter is not None:
+            merge = config.merge_adapter and config.quantization == "none"
+            model = load_adapter(model, config.adapter, merge=merge)
+        loaded = cls(model, processor, name=config.model, family=family, style=style)
+        loaded.new_tokens = tuple(added)
+        return loaded
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
@@ -137,13 +221,16 @@ class VisionLanguageModel:
 
     def _inputs(self, prompts: Sequence[SpatialPrompt]) -> dict[str, Tensor]:
         """Padded token ids and the images, as features for nano (cached by image) or as pixels."""
-        texts = [self._render(p.text, p.regions) for p in prompts]
         if self._is_nano:
-            inputs = self.processor(text=texts, padding=True, return_tensors="pt")
+            texts = [self.inputs.text(p) for p in prompts]
+            inputs = dict(self.processor(text=texts, padding=True, return_tensors="pt"))
             inputs["vision_features"] = torch.cat([self._vision_features(p) for p in prompts])
         else:
-            images = [[Image.fromarray(p.image.pixels)] for p in prompts]
-            inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
+            inputs = self.inputs.prompts(prompts)
+        return self.on_device(inputs)
+
+    def on_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch on the model's device, pixels in its dtype."""
         dtype = self.model.dtype
         return {
             k: v.to(self.model.device, dtype if v.is_floating_point() else None) for k, v in inputs.items()
@@ -166,21 +253,3 @@ class VisionLanguageModel:
         ends = self.model.generation_config.eos_token_id
         is_end = torch.isin(tokens, torch.tensor(ends if ends is not None else -1, device=tokens.device))
         return (is_end.long().cumsum(1) - is_end.long() == 0).float()
-
-
-def _device(device: str) -> torch.device:
-    """The device to use; ``"auto"`` takes CUDA where it is."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Load a peft adapter and fold it into the weights."""
-    from peft import PeftModel
-
-    if not (folder / "adapter_config.json").is_file():
-        raise FileNotFoundError(
-            f"no peft adapter in {folder} (expected adapter_config.json); name the folder that holds one"
-        )
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()

@@ -92,7 +92,7 @@ class MedGLIPAgent:
 
         Args:
             grounder: a name or a folder.
-            vlm: a name or a folder; None for grounding only, without a language model.
+            vlm: a name, a folder or a YAML file (docs/models.md); None for grounding only.
             device: auto, cpu or cuda.
             box_threshold: regions below it are dropped; None means the grounder's own.
             on_progress: is told in a few words what is being loaded.
@@ -105,11 +105,11 @@ class MedGLIPAgent:
         if vlm is None:
             return cls(loaded, None, box_threshold=box_threshold)
 
-        from llm.generate import VisionLanguageModel
+        from llm.generate import load_model
 
         if on_progress:
             on_progress(f"loading the language model {vlm} ...")
-        language_model = VisionLanguageModel.from_pretrained(vlm, device=device)
+        language_model = load_model(vlm, device=device)
         return cls(loaded, language_model, box_threshold=box_threshold)
 
     @property

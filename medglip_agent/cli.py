@@ -18,8 +18,10 @@ from .data_cli import add_data_commands
 
 if TYPE_CHECKING:
     from grounding.types import MedicalImage, Regions, Window
+    from llm.types import Answer, Report
 
     from .agent import MedGLIPAgent
+    from .exports import Result
 
 
 class UsageError(Exception):
@@ -82,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--out", type=Path, metavar="PNG", help="write the picture with its regions")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the result; the name's end decides: .png .html .md .json .coco.json .fhir.json .sc.dcm, "
+        "or .dcm, an SR that copies patient and study from the DICOM file IMAGE (may be repeated)",
+    )
     parser.add_argument("--frame", type=int, default=0, help="frame, slice or page, from 0 (default: 0)")
     parser.add_argument("--window", metavar="CENTER,WIDTH", help="grey window, e.g. 40,400 for CT")
     parser.add_argument("--modality", help="DICOM code such as CR, CT, MR, US, ES, OP (default: the file's)")
@@ -99,13 +110,13 @@ def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> 
 
 def _ask(args: argparse.Namespace) -> int:
     from .citations import cited_regions
-    from .exports import answer_to_dict
 
     image, agent = _open(args)
     answer = agent.ask(image, args.question)
     cited = cited_regions(answer.text)
+    result = _result(args, agent, image, answer)
     if args.json:
-        _print_json(answer_to_dict(answer, image, args.question, agent.models))
+        _print_json(result)
     else:
         print(answer.text)
         if answer.confidence is not None:
@@ -113,40 +124,39 @@ def _ask(args: argparse.Namespace) -> int:
         _print_regions(answer.regions[list(cited)] if cited else None, cited)
         print(NOTICE)
     _save_trace(args, answer.steps)
-    _save_picture(args, agent, image, answer.regions, cited)
+    _export(args, result)
     return 0
 
 
 def _ground(args: argparse.Namespace) -> int:
-    from .exports import grounding_to_dict
-
     if not any(phrase.strip() for phrase in args.phrases):
         raise UsageError("expected at least one phrase such as 'left lung', got none")
     image, agent = _open(args)
     regions = agent.ground(image, args.phrases)
+    result = _result(args, agent, image, regions)
     if args.json:
-        _print_json(grounding_to_dict(regions, image, agent.models))
+        _print_json(result)
     else:
         _print_regions(regions, range(len(regions)))
         if regions.missing:
             print(f"not found: {', '.join(regions.missing)}")
         print(NOTICE)
-    _save_picture(args, agent, image, regions, None)
+    _export(args, result)
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
-    from .exports import report_to_dict
     from .report import report_text
 
     image, agent = _open(args)
     report = agent.report(image)
+    result = _result(args, agent, image, report)
     if args.json:
-        _print_json(report_to_dict(report, image, agent.models))
+        _print_json(result)
     else:
         print(report_text(report))
     _save_trace(args, report.steps)
-    _save_picture(args, agent, image, report.regions, None)
+    _export(args, result)
     return 0
 
 
@@ -173,6 +183,7 @@ def _open(args: argparse.Namespace) -> tuple[MedicalImage, MedGLIPAgent]:
         raise UsageError(f"--box-threshold must lie in [0, 1], got {threshold}")
     if args.out is not None and args.out.suffix.lower() != ".png":
         raise UsageError(f"--out must end in .png, got {args.out.name!r}")
+    _check_exports(args)
     window = None if args.window is None else parse_window(args.window)
     modality = None if args.modality is None else args.modality.upper()
     image = MedicalImage.open(args.image, frame=args.frame, window=window, modality=modality)
@@ -204,8 +215,10 @@ def _say(message: str) -> None:
     print(f"medglip: {message}", file=sys.stderr, flush=True)
 
 
-def _print_json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+def _print_json(result: Result) -> None:
+    from .exports import result_to_dict
+
+    print(json.dumps(result_to_dict(result), indent=2, ensure_ascii=False))
 
 
 def _print_regions(regions: Regions | None, ids: Sequence[int]) -> None:
@@ -223,19 +236,32 @@ def _save_trace(args: argparse.Namespace, steps: Any) -> None:
         append_trace(args.trace, steps)
 
 
-def _save_picture(
-    args: argparse.Namespace,
-    agent: MedGLIPAgent,
-    image: MedicalImage,
-    regions: Regions,
-    cited: Sequence[int] | None,
-) -> None:
-    """Write --out: the cited regions, or all of them where none is cited."""
-    if args.out is not None:
-        from .exports import save_annotated
+def _result(
+    args: argparse.Namespace, agent: MedGLIPAgent, image: MedicalImage, content: Answer | Report | Regions
+) -> Result:
+    from .exports import Result, SourceFrame, models_of
 
-        save_annotated(args.out, image, regions, agent.models, only=cited or None)
-        _say(f"wrote {args.out}")
+    question = args.question if "question" in args else ""
+    return Result(image, content, models_of(agent), question, SourceFrame(args.image, args.frame))
+
+
+def _check_exports(args: argparse.Namespace) -> None:
+    """A wrong name, an absent extra or a picture without DICOM should fail before any model loads."""
+    if args.export:
+        from .exports import SourceFrame, check_export
+
+        for path in args.export:
+            check_export(path, SourceFrame(args.image, args.frame))
+
+
+def _export(args: argparse.Namespace, result: Result) -> None:
+    """Write --out and --export."""
+    from .exports import format_of, write_export
+
+    for path in [*([args.out] if args.out is not None else []), *args.export]:
+        write_export(path, result)
+        copied = " (with patient and study of the image's file)" if format_of(path).identifies else ""
+        _say(f"wrote {path}{copied}")
 
 
 if __name__ == "__main__":

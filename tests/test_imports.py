@@ -23,6 +23,7 @@ HEAVY = (
 )
 EXTRAS = (
     "highdicom",
+    "fhir",
     "ray",
     "mcp",
     "sacrebleu",

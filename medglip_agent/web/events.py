@@ -14,7 +14,7 @@ from llm.types import Answer, Step
 
 from ..citations import cited_regions
 from ..examples import Example
-from ..exports import answer_to_dict, grounding_to_dict
+from ..exports import FORMATS, ExportError, Result, SourceFrame, models_of, result_to_dict
 from .loading import AgentLike, AgentLoader, NotReadyError
 from .panels import answer_markdown, plain, progress_markdown, reply_markdown
 from .session import Session, open_session
@@ -90,7 +90,7 @@ def answer_question(
     if not question.strip():
         raise UserError("Write a question first.")
     asked: list[Message] = [*messages, {"role": "user", "content": plain(question.strip())}]
-    cleared = replace(session, regions=None, cited=())
+    cleared = replace(session, regions=None, cited=(), answer=None)
 
     def turn(reply: str, steps: tuple[Step, ...], state: Session = cleared) -> Turn:
         return Turn([*asked, {"role": "assistant", "content": reply}], steps, state)
@@ -105,7 +105,7 @@ def answer_question(
         for event in agent.stream(session.image, question):
             if isinstance(event, Answer):
                 cited = () if event.abstained else cited_regions(event.text)
-                state = replace(cleared, regions=event.regions, cited=cited)
+                state = replace(cleared, regions=event.regions, cited=cited, question=question, answer=event)
                 yield turn(answer_markdown(event), event.steps, state)
             elif isinstance(event, Step):
                 steps = (*steps, event)
@@ -148,7 +148,7 @@ def ground_file(
     image = open_upload(path, modality or None).image
     agent = _agent(loader)
     regions = agent.ground(image, phrases, box_threshold=min_score)
-    return grounding_to_dict(regions, image, agent.models)
+    return result_to_dict(Result(image, regions, models_of(agent)))
 
 
 def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str = "") -> dict[str, Any]:
@@ -171,7 +171,32 @@ def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str
         answer = agent.ask(image, question)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return answer_to_dict(answer, image, question, agent.models)
+    return result_to_dict(Result(image, answer, models_of(agent), question))
+
+
+def export_answer(loader: AgentLoader, session: Session | None, suffix: str) -> tuple[str, bytes]:
+    """Return the last answer as a file to download: a name that tells nothing of the picture, and bytes.
+
+    Args:
+        loader: gives the agent, whose models are named.
+        session: the open picture with its answer.
+        suffix: a key of `FORMATS`.
+
+    Raises:
+        UserError: there is no answer yet, or it cannot be had in this format; the message says why.
+    """
+    if session is None or session.answer is None:
+        raise UserError("Ask something about the picture first; then take the answer away.")
+    form = FORMATS[suffix]
+    if form.absent:
+        raise UserError(f"This format is not installed here: {form.absent}.")
+    source = None if session.path is None else SourceFrame(session.path, session.frame)
+    models = models_of(_agent(loader))
+    try:
+        data = form.encode(Result(session.image, session.answer, models, session.question, source))
+    except ExportError as error:
+        raise UserError(f"This answer cannot be written so. {error}.") from error
+    return f"medglip-{session.image.source_id[:8]}{suffix}", data
 
 
 def _agent(loader: AgentLoader) -> AgentLike:

@@ -13,9 +13,19 @@ from PIL import Image
 from grounding.types import MedicalImage
 
 from ..examples import Example
-from .events import Message, UserError, answer_question, ask_file, ground_file, open_example, open_upload
+from ..exports import FORMATS
+from .events import (
+    Message,
+    UserError,
+    answer_question,
+    ask_file,
+    export_answer,
+    ground_file,
+    open_example,
+    open_upload,
+)
 from .loading import AgentLoader
-from .panels import LIMITS, header_html, notice_html, status_html, trace_html
+from .panels import LIMITS, download_html, header_html, notice_html, status_html, trace_html
 from .session import UNKNOWN_MODALITY, Session, caption, change_view, modality_choices
 from .viewer import picture_html, regions_html
 
@@ -159,6 +169,14 @@ class _Page:
             elem_id="mg-question",
         )
         gr.HTML(f'<p class="mg-limits">{LIMITS}</p>')
+        with gr.Accordion("Take the answer away", open=False, elem_id="mg-export"):
+            self.format = gr.Dropdown(
+                [(_format_words(suffix), suffix) for suffix in FORMATS],
+                value=None,
+                label="Format",
+                elem_id="mg-format",
+            )
+            self.download = gr.HTML("", elem_id="mg-download")
         with gr.Accordion("Trace: what was done", open=False, elem_id="mg-trace"):
             self.trace = gr.HTML(trace_html(()))
 
@@ -198,6 +216,13 @@ class _Page:
         self.frame.input(self._on_view, view, self._shown(), trigger_mode="always_last", **quiet)
         for choice in (self.window, self.modality):  # select, since a dropdown's input event comes twice
             choice.select(self._on_view, view, self._shown(), **quiet)
+        self.format.select(
+            self._on_export,
+            [self.session, self.format],
+            self.download,
+            show_progress="minimal",
+            api_visibility=_PRIVATE,
+        )
         self.min_score.change(
             None,
             self.min_score,
@@ -217,7 +242,15 @@ class _Page:
         timer.tick(self._on_tick, None, [self.status, timer], show_progress="hidden", api_visibility=_PRIVATE)
 
     def _shown(self) -> list[Any]:
-        return [self.session, self.picture, self.caption, self.regions, self.trace]
+        return [
+            self.session,
+            self.picture,
+            self.caption,
+            self.regions,
+            self.trace,
+            self.format,
+            self.download,
+        ]
 
     def _on_upload(self, path: str | None) -> dict[Any, Any]:
         return self._opened(_told(open_upload, path), ("What is shown in this image?", "What organ is seen?"))
@@ -275,7 +308,12 @@ class _Page:
             self.caption: caption(session),
             self.regions: regions_html(regions, cited=cited, min_score=min_score),
             self.trace: trace_html(()),
+            self.format: None,
+            self.download: "",
         }
+
+    def _on_export(self, session: Session | None, suffix: str) -> str:
+        return download_html(*_told(export_answer, self.loader, session, suffix))
 
     def _on_tick(self) -> tuple[str, gr.Timer]:
         status = self.loader.status
@@ -304,6 +342,11 @@ class _Page:
             api_name="ask",
             api_description=ask_file.__doc__,
         )
+
+
+def _format_words(suffix: str) -> str:
+    form = FORMATS[suffix]
+    return f"{form.title}: copies patient and study from your file" if form.identifies else form.title
 
 
 def _told(act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -12,12 +12,23 @@ from grounding.types import MedicalImage, Regions
 from llm.types import Answer
 
 from ..agent import StreamEvent
+from ..exports.provenance import Named
 
 _LOG = logging.getLogger(__name__)
 
 
 class AgentLike(Protocol):
     """What the page needs from `medglip_agent.MedGLIPAgent`."""
+
+    @property
+    def grounder(self) -> Named:
+        """Finds regions."""
+        ...
+
+    @property
+    def vlm(self) -> Named | None:
+        """Answers questions."""
+        ...
 
     @property
     def models(self) -> dict[str, str]:

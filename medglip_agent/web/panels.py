@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -58,6 +59,15 @@ def progress_markdown(step: Step | None) -> str:
     following = order[order.index(step.name) + 1 :] if step is not None and step.name in order else order
     words = _STEP_WORDS[following[0]] if following else "Working"
     return f"*{words} ...*"
+
+
+def download_html(name: str, data: bytes) -> str:
+    """Return a link that holds the file itself: none of it lies where another session could ask for it."""
+    coded = base64.b64encode(data).decode("ascii")
+    size = f"{len(data) / 1000:.0f} kB" if len(data) >= 1000 else f"{len(data)} B"
+    address = f"data:application/octet-stream;base64,{coded}"
+    words = f"Download {escape(name)} ({size})"
+    return f'<a class="mg-download" download="{escape(name)}" href="{address}">{words}</a>'
 
 
 def trace_html(steps: Sequence[Step]) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from grounding.images import ImageSource, open_source
 from grounding.ontology import Ontology
 from grounding.types import MODALITIES, MedicalImage, Regions, Window
+from llm.types import Answer
 
 UNKNOWN_MODALITY: Final = ""
 
@@ -40,6 +41,9 @@ class Session:
         image: the picture on show.
         regions: of the last answer about this picture, None before the first.
         cited: indices into `regions` that the last answer cites.
+        path: the file, for the one export that points into it.
+        question: the last one that was answered.
+        answer: the last answer about this picture, None before the first.
     """
 
     source: ImageSource
@@ -50,6 +54,9 @@ class Session:
     image: MedicalImage
     regions: Regions | None = None
     cited: tuple[int, ...] = ()
+    path: Path | None = None
+    question: str = ""
+    answer: Answer | None = None
 
     @property
     def frame_count(self) -> int:
@@ -78,7 +85,8 @@ def open_session(path: str | Path, title: str = "", modality: str | None = None)
     source = open_source(path, modality=modality)
     view = next(iter(source.views.values()))
     image = source.render(view.default)
-    return Session(source, title or Path(path).name, view.default, FILE_WINDOW, source.modality, image)
+    name = title or Path(path).name
+    return Session(source, name, view.default, FILE_WINDOW, source.modality, image, path=Path(path))
 
 
 def change_view(session: Session, frame: int, window: str, modality: str) -> Session:
@@ -97,7 +105,7 @@ def change_view(session: Session, frame: int, window: str, modality: str) -> Ses
     window = window if window in session.windows else FILE_WINDOW
     picture = session.source.render(frame, CT_WINDOWS.get(window))
     image = replace(picture, modality=modality or None)
-    return Session(session.source, session.title, frame, window, modality or None, image)
+    return Session(session.source, session.title, frame, window, modality or None, image, path=session.path)
 
 
 def modality_choices() -> list[tuple[str, str]]:

@@ -89,6 +89,23 @@ def test_score_slider_hides_and_shows_boxes_again(page: Page) -> None:
     assert shown_boxes(page) == before
 
 
+def test_answer_is_downloaded_in_the_chosen_format(page: Page, tmp_path: Path) -> None:
+    ask(page, "Where are the lungs?")
+    page.click("#mg-export button")
+    page.click("#mg-format input")
+    page.get_by_role("option", name=re.compile("HTML")).click()
+    page.wait_for_selector("#mg-download a[download$='.html']")
+    with page.expect_download() as download:
+        page.click("#mg-download a")
+    path = tmp_path / "answer.html"
+    download.value.save_as(path)
+    text = path.read_text(encoding="utf-8")
+    assert "Where are the lungs?" in text and "Research use only" in text and "sha256" in text
+    page.fill("#mg-question textarea", "Where is the heart?")
+    page.click("#mg-question button")
+    page.wait_for_function("!document.querySelector('#mg-download a')")  # the file of the old answer
+
+
 def test_broken_file_is_a_friendly_sentence(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "notes.dcm"
     path.write_text("This is a letter, not a picture.")

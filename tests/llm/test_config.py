@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llm.config import TrainConfig, load_config
+from llm.config import ModelConfig, TrainConfig, load_config, read_config
 
 CONFIGS = Path(__file__).parents[2] / "llm" / "configs"
 
@@ -44,3 +44,29 @@ def test_the_two_shipped_recipes_differ_in_their_splits_only() -> None:
     assert (disjoint.train_split, disjoint.val_split) == ("disjoint-train", "disjoint-val")
     assert official == TrainConfig(train_split="official-train")
     assert disjoint == TrainConfig(train_split="disjoint-train", val_split="disjoint-val")
+
+
+def test_which_model_answers_is_one_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.yaml", "model: Qwen/Qwen3-VL-8B-Instruct\nquantization: 4bit\nadapter: out/chest\n"
+    )
+    expected = ModelConfig(model="Qwen/Qwen3-VL-8B-Instruct", quantization="4bit", adapter="out/chest")
+    assert read_config(ModelConfig, path) == expected
+    assert read_config(ModelConfig, path, quantization="8bit", device=None).quantization == "8bit"
+    with pytest.raises(ValueError, match=r"'quantisation'.*'quantization'"):
+        read_config(ModelConfig, write(path, "quantisation: 4bit"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"quantization": "3bit"},
+        {"server": "localhost:8000"},
+        {"server": "file:///etc/passwd"},
+        {"server": "http://127.0.0.1:8000/v1", "quantization": "4bit"},
+        {"requests": 0},
+    ],
+)
+def test_models_that_cannot_be_loaded_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"quantization|server|requests"):
+        ModelConfig(**fields)  # type: ignore[arg-type]

@@ -67,6 +67,26 @@ def test_ask_json_with_picture_and_trace(capsys: pytest.CaptureFixture[str], tmp
     assert len(trace.read_text().splitlines()) == 5
 
 
+def test_exports_by_the_end_of_the_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.html", "a.md", "a.json", "a.coco.json", "a.png")]
+    flags = [word for file in files for word in ("--export", str(file))]
+    for command in (ASK, ("report", "chest.png"), ("ground", "chest.png", "lungs")):
+        assert cli.main([*command, *flags]) == 0
+        assert all(file.stat().st_size for file in files)
+        assert json.loads(files[2].read_text())["models"]["grounder"]["name"] == "fake-grounder"
+        for file in files:
+            file.unlink()
+    assert f"medglip: wrote {files[0]}\n" in capsys.readouterr().err
+
+
+def test_a_wrong_export_is_told_before_anything_loads(
+    capsys: pytest.CaptureFixture[str], loaded: list[Any], tmp_path: Path
+) -> None:
+    assert cli.main([*ASK, "--export", str(tmp_path / "a.doc")]) == 2
+    assert "an export must end in one of .png, .html" in capsys.readouterr().err
+    assert not loaded
+
+
 def test_ground(capsys: pytest.CaptureFixture[str], loaded: list[Any]) -> None:
     assert cli.main(["ground", "chest.png", "lungs", "polyp", "--box-threshold", "0.1"]) == 0
     out = capsys.readouterr().out

@@ -1,5 +1,6 @@
 """What the page does, without a page: opening, asking, the endpoints, and errors as sentences."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from medglip_agent.web.events import (
     UserError,
     answer_question,
     ask_file,
+    export_answer,
     ground_file,
     open_example,
     open_upload,
@@ -44,6 +46,27 @@ def test_question_is_answered_step_by_step(loader: AgentLoader, chest: Example) 
     assert turns[0].session.regions is None
     assert any("the left" in turn.messages[-1]["content"] for turn in turns[:-1]), "text is streamed"
     assert session.regions is None, "the session given is not changed"
+
+
+def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:
+    session = open_example(chest)
+    with pytest.raises(UserError, match="Ask something about the picture first"):
+        export_answer(loader, session, ".json")
+    question = "Which lung is more opaque?"
+    answered = list(answer_question(loader, session, question, []))[-1].session
+    name, data = export_answer(loader, answered, ".json")
+    taken = json.loads(data)
+    assert name == f"medglip-{session.image.source_id[:8]}.json"
+    assert taken["question"] == question and taken["answer"]["citations"] == [2]
+    assert taken["models"]["grounder"]["name"] == "places"
+    again = next(answer_question(loader, answered, "Where is the liver?", [])).session
+    assert again.answer is None, "an old answer is not taken for the new question's"
+
+
+def test_export_that_cannot_be_made_is_a_sentence(loader: AgentLoader, chest: Example) -> None:
+    answered = list(answer_question(loader, open_example(chest), "Which lung is darker?", []))[-1].session
+    with pytest.raises(UserError, match=r"cannot be written so\..*\.sc\.dcm|not installed here"):
+        export_answer(loader, answered, ".dcm")
 
 
 @pytest.mark.parametrize(("question", "said"), [("", "Write a question"), ("  ", "Write a question")])

@@ -1,0 +1,117 @@
+"""Who made it: the software's version, and the models by name and by the sha256 of their weight files.
+
+Knows where checkpoints lie, and loads none. The hashes are those of the files at the time of the export, as
+`sha256sum` prints them; the base weights under a nano checkpoint are pinned by the software's version.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Protocol
+
+import grounding
+import llm
+
+SOFTWARE: Final = "Med-GLIP Agent"
+_DISTRIBUTION: Final = "med-glip-agent"
+_PACKAGED: Final = {
+    role: Path(package.__file__ or "").parent / "checkpoints"
+    for role, package in (("grounder", grounding), ("vlm", llm))
+}
+_SHORT: Final = 12  # hexadecimal digits of a hash in a line for people
+
+
+class Named(Protocol):
+    """A loaded model: `name` is what it was loaded by."""
+
+    @property
+    def name(self) -> str:
+        """A packaged name, a folder or a hub id."""
+        ...
+
+
+class HasModels(Protocol):
+    """What is needed of an agent."""
+
+    @property
+    def grounder(self) -> Named:
+        """Finds regions."""
+        ...
+
+    @property
+    def vlm(self) -> Named | None:
+        """Answers questions; None for grounding only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that took part.
+
+    Attributes:
+        role: "grounder" or "vlm".
+        name: its name; of a folder only the last part.
+        weights: weight file -> sha256 in hexadecimal; empty where the files are not on this machine.
+    """
+
+    role: str
+    name: str
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+def software_version() -> str:
+    """Return the installed version of this project."""
+    try:
+        return metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:  # run from a folder that was never installed
+        return "not installed"
+
+
+def models_of(agent: HasModels) -> tuple[Model, ...]:
+    """Return the models of an agent with the hashes of their weight files."""
+    loaded = (("grounder", agent.grounder), ("vlm", agent.vlm))
+    return tuple(_model(role, one.name) for role, one in loaded if one is not None)
+
+
+def provenance_line(models: tuple[Model, ...]) -> str:
+    """Return software, version and models in one line, hashes shortened."""
+    return " · ".join([f"{SOFTWARE} {software_version()}", *map(model_line, models)])
+
+
+def model_line(model: Model, digits: int = _SHORT) -> str:
+    """Return role, name and the first `digits` of each weight file's hash."""
+    files = ", ".join(f"{file} sha256 {digest[:digits]}" for file, digest in model.weights.items())
+    return f"{model.role} {model.name} ({files or 'weights unknown'})"
+
+
+def _model(role: str, name: str) -> Model:
+    folder = _folder(role, name)
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    return Model(role, Path(name).name, {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
+
+
+def _folder(role: str, name: str) -> Path | None:
+    """Where the checkpoint lies, looked for as the loaders do: packaged, a folder, the hub's local copy."""
+    for folder in (_PACKAGED[role] / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    if name.count("/") != 1:
+        return None
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):  # no local copy
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, changed_ns: int) -> str:
+    """The hash of a file; `changed_ns` makes a changed file another one for the cache."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
