@@ -120,6 +120,44 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> McNemar:
     return McNemar(only_a, only_b, min(1.0, 2 * tail / 2**n))
 
 
+def paired_permutation(
+    scores_a: Sequence[float],
+    scores_b: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    n_permutations: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> float:
+    """Two-sided p of the mean difference where each cluster's two systems may as well be exchanged.
+
+    Whole clusters change sign together. Random signs, so p is at least 1 / (n_permutations + 1). Source:
+    Good 2005, permutation tests of matched pairs.
+
+    Raises:
+        ValueError: lengths differ, or no scores.
+    """
+    if not scores_a or not len(scores_a) == len(scores_b) == len(clusters):
+        raise ValueError(
+            f"expected paired scores and their clusters, got {len(scores_a)}, {len(scores_b)} and "
+            f"{len(clusters)}; match them by sample first"
+        )
+    index_of = {c: k for k, c in enumerate(dict.fromkeys(clusters))}
+    sums = np.bincount([index_of[c] for c in clusters], weights=np.subtract(scores_a, scores_b))
+    signs = np.random.default_rng(seed).integers(0, 2, (n_permutations, len(sums)), dtype=np.int8) * 2 - 1
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+    return float((extreme.sum() + 1) / (n_permutations + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for being looked at together (Holm 1979): each may be read against 0.05 by itself."""
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, k in enumerate(order):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[k]))
+        adjusted[k] = floor
+    return adjusted
+
+
 Metric = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 """Times that each image counts (B, I) -> the metric (B,); see `grounding.evaluate.resampling`."""
 

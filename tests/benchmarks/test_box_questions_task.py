@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import run_vqa
+from benchmarks.box_conditions import shuffle_alike
 from benchmarks.tasks.base import Sample
-from benchmarks.tasks.box_questions import BoxQuestions, only, shuffle_alike, write_regions
+from benchmarks.tasks.box_questions import BoxQuestions, only, write_regions
 from grounding.types import Regions
 from llm.data.regions import region_writer
 from llm.types import Generation
