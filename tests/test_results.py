@@ -40,6 +40,24 @@ def test_grounding_figures(page):
     assert shown == expected
 
 
+def test_grounding_figures_in_the_text():
+    """The sentences below the table of the README."""
+    (means,) = read("grounding_summary.json")["mean over sets"].values()
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    ap50 = f"{means['ap50']['mean']:.3f} [{means['ap50']['low']:.3f}, {means['ap50']['high']:.3f}]"
+    assert f"The mean AP50 is {ap50}" in text
+    said = re.search(r"Of labels that a set annotates.*?another modality\. Fractures", text)
+    assert said
+    names = (
+        "false_positives_annotated",
+        "phrase_recall",
+        "false_positives_foreign",
+        "auroc_annotated",
+        "auroc_foreign",
+    )
+    assert re.findall(r"\d\.\d{3}", said[0]) == [f"{means[name]['mean']:.3f}" for name in names]
+
+
 def cell(summary: dict, interval: bool) -> str:
     """Write a mean as the tables do, with or without its interval."""
     text = f"{summary['mean']:.3f}"
