@@ -27,7 +27,7 @@ _LINKS: Final = frozenset("and or versus vs sided - /".split())
 _AFTER: Final = frozenset("on at in the s patient side".split())
 
 # A word with its possessive, or a mark; the hyphen within a word is neither.
-_TOKEN: Final = re.compile("[^\\W_]+(?:['\u2019]s\\b)?|(?!(?<=[^\\W_])-(?=[^\\W_]))[^\\w\\s]")
+_TOKEN: Final = re.compile("[^\\W_]+(?:['\u2019][sS](?![^\\W_]))?|(?!(?<=[^\\W_])-(?=[^\\W_]))[^\\w\\s]")
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 # Data sets shorten sides to one letter; a question does not.
@@ -115,7 +115,9 @@ def _key(tokens: Iterable[str]) -> tuple[str, ...]:
 
 @cache
 def plain_form(word: str) -> str:
-    """Return one word in lower case, singular, in American spelling and without its apostrophe."""
+    """Return one word in lower case, singular, in American spelling and without its apostrophe; a mark as it is."""
+    if not word[:1].isalnum():
+        return word
     letters = word.lower().replace("'", "").replace("\u2019", "")
     return _singular(american(letters)).replace("disk", "disc")
 

@@ -75,6 +75,7 @@ def ontology() -> Ontology:
         ("right_lung", "right lung"),
         ("liver tumor", "liver tumour"),
         ("Rt kidney", "right kidney"),
+        ("BARRETT'S_OESOPHAGUS", "Barrett's oesophagus"),
         ("hepatic_tumor", "liver tumour"),
         ("LUNG-UPPER-LOBE-LEFT", "left upper lung lobe"),
         ("lung_upper_lobe_left", "left upper lung lobe"),
@@ -100,7 +101,7 @@ def test_examples(ontology: Ontology, raw: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     """|left|thing|left liver|left middle lung lobe|left right kidney|mass|T1|renal|no finding|other lesion|
-    opacity in the left lung|liver and spleen|not the liver""".split("|"),
+    opacity in the left lung|liver and spleen|not the liver|'|'_'|s'""".split("|"),
 )
 def test_what_is_not_known_is_not_guessed(ontology: Ontology, raw: str) -> None:
     assert ontology.canonical(raw) is None
@@ -143,3 +144,11 @@ def test_any_spelling_of_any_name_gives_its_label(data: st.DataObject) -> None:
     raw = data.draw(st.sampled_from((" ", "_", "-", "  "))).join(case(word) for word in words)
     found = ontology.canonical(raw)
     assert found is not None and found.name == label.name, raw
+
+
+@settings(max_examples=200, deadline=None)
+@given(raw=st.text(alphabet=st.one_of(st.characters(), st.sampled_from("'\u2019_-/sSlr ")), max_size=30))
+def test_any_text_is_read_without_an_error(raw: str) -> None:
+    Ontology.load().canonical(raw)
+    Ontology.load().mentions(raw)
+    Ontology.load().resolve(raw)
