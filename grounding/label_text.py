@@ -115,8 +115,8 @@ def _key(tokens: Iterable[str]) -> tuple[str, ...]:
 
 @cache
 def plain_form(word: str) -> str:
-    """Return one word in lower case, singular, in American spelling and without its apostrophe; a mark as it is."""
-    if not word[:1].isalnum():
+    """Return one word in lower case, singular, in American spelling and without its apostrophe."""
+    if not word[:1].isalnum():  # a mark: "'" alone would leave nothing
         return word
     letters = word.lower().replace("'", "").replace("\u2019", "")
     return _singular(american(letters)).replace("disk", "disc")
