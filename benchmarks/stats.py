@@ -1,9 +1,9 @@
 """Uncertainty of benchmark figures: what belongs together is drawn together.
 
-Questions about one image, images of one patient are not independent, so whole clusters are resampled, and whole
-clusters change sign. One bootstrap for all figures: a mean of scores is a metric like any other. Numpy only,
-seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997, ch. 3.8 and 5.3;
-paired permutation (sign-flip) test, Fisher 1935; exact McNemar test, McNemar 1947; Holm 1979.
+Questions about one image, images of one patient are not independent, so whole clusters are resampled, and
+whole clusters change sign. One bootstrap for all figures: a mean of scores is a metric like any other. Numpy
+only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997, ch. 3.8
+and 5.3; paired permutation (sign-flip) test, Fisher 1935; exact McNemar test, McNemar 1947; Holm 1979.
 """
 
 from __future__ import annotations
@@ -288,11 +288,13 @@ def _differences(scores_a: Sequence[float], scores_b: Sequence[float]) -> Floats
 
 def _all_signs(count: int) -> Iterator[Floats]:
     """Every pattern of `count` signs, (2**count, count)."""
-    yield ((np.arange(2**count)[:, None] >> np.arange(count)) & 1) * 2.0 - 1
+    bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    yield bits.astype(np.float64) * 2 - 1
 
 
 def _drawn_signs(count: int, n: int, seed: int, rows: int = 500) -> Iterator[Floats]:
     """`n` random patterns of `count` signs, (`rows`, count) at a time, which bounds memory."""
     rng = np.random.default_rng(seed)
     for start in range(0, n, rows):
-        yield rng.integers(0, 2, (min(rows, n - start), count), dtype=np.int8) * 2.0 - 1
+        bits = rng.integers(0, 2, (min(rows, n - start), count), dtype=np.int8)
+        yield bits.astype(np.float64) * 2 - 1
