@@ -214,5 +214,5 @@ def _unit_rows(matrix: sparse.sparray) -> sparse.csr_array:
 
 def _vote(answers: Sequence[str], similarity: npt.NDArray[np.float64]) -> str:
     """The most frequent answer among the nearest training samples; similarity (train,)."""
-    nearest = np.flatnonzero(similarity >= similarity.max() - 1e-9)
+    nearest = np.flatnonzero(similarity >= similarity.max() - 1e-9).tolist()
     return Counter(answers[k] for k in nearest).most_common(1)[0][0]

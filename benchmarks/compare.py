@@ -66,8 +66,9 @@ def compare_runs(a: str, b: str, protocol: str | None = None) -> tuple[str, dict
     for condition_a, condition_b in pairs:
         name = f"{_folder(a).name}:{condition_a} - {_folder(b).name}:{condition_b}"
         if kinds[0] == "report":
-            statistics = [_statistics(run, c) for run, c in ((a, condition_a), (b, condition_b))]
-            found[name] = report_differences(*statistics, seed=SEED)
+            found[name] = report_differences(
+                _statistics(a, condition_a), _statistics(b, condition_b), seed=SEED
+            )
         else:
             rows = [_rows(run, c) for run, c in ((a, condition_a), (b, condition_b))]
             if protocol not in rows[0][0]["scores"]:
