@@ -62,6 +62,9 @@ def compare_runs(a: str, b: str, protocol: str | None = None) -> tuple[str, dict
         raise ValueError(f"expected two runs of one kind, got {kinds[0]} and {kinds[1]}")
     pairs = _pairs(a, b, metrics_a, metrics_b)
     protocol = protocol or str(metrics_a["headline"])
+    known = list(metrics_a["conditions"][pairs[0][0]])
+    if protocol not in known:
+        raise ValueError(f"{a}: expected a protocol of {', '.join(known)}, got {protocol!r}")
     found = {}
     for condition_a, condition_b in pairs:
         name = f"{_folder(a).name}:{condition_a} - {_folder(b).name}:{condition_b}"
@@ -70,12 +73,7 @@ def compare_runs(a: str, b: str, protocol: str | None = None) -> tuple[str, dict
                 _statistics(a, condition_a), _statistics(b, condition_b), seed=SEED
             )
         else:
-            rows = [_rows(run, c) for run, c in ((a, condition_a), (b, condition_b))]
-            if protocol not in rows[0][0]["scores"]:
-                raise ValueError(
-                    f"{a}: expected a protocol of {list(rows[0][0]['scores'])}, got {protocol!r}"
-                )
-            found[name] = compare(*rows, protocol, seed=SEED)
+            found[name] = compare(_rows(a, condition_a), _rows(b, condition_b), protocol, seed=SEED)
     return kinds[0], found, protocol
 
 

@@ -82,9 +82,10 @@ def answer_all(
     predictions = Predictions(config.out, shard.part)
     if config.retry_failed:
         predictions.forget_failed()
+    answering = _Answering(task, predictions, quiet=shard.joined and not shard.first)
     for condition, model in models.items():
         own = shard.of(batches(samples, config.batch_size, lambda s: model.length(s, condition)))  # noqa: B023
-        _predict(task, own, condition, model, predictions, quiet=shard.joined and not shard.first)
+        answering.answer(condition, model, own)
     shard.wait()
     if not (shard.first and shard.joined):
         return None
@@ -101,36 +102,39 @@ def batches(
     return [ordered[k : k + size] for k in range(0, len(ordered), size)]
 
 
-def _predict(
-    task: Task,
-    own: Sequence[list[Sample]],
-    condition: str,
-    model: Model,
-    predictions: Predictions,
-    *,
-    quiet: bool,
-) -> None:
-    """Answer this process's batches; those on disk in full are skipped, others done anew."""
-    from tqdm import tqdm
+class _Answering:
+    """Answers this process's batches; counts samples that fail in a row, over all conditions."""
 
-    todo = [batch for batch in own if not predictions.has(condition, batch)]
-    if not todo:
-        return
-    model.prepare()
-    total = sum(map(len, own))
-    in_a_row = 0
-    with tqdm(
-        total=total, initial=total - sum(map(len, todo)), desc=condition, unit="q", disable=quiet
-    ) as bar:
-        for batch in todo:
-            rows = []
-            for sample, answer in zip(batch, try_answers(model, batch, condition), strict=True):
-                in_a_row = in_a_row + 1 if isinstance(answer, Exception) else 0
-                if isinstance(answer, Exception) and in_a_row >= GIVE_UP_AFTER:
-                    raise GaveUpError(f"{in_a_row} samples failed in a row; the last: {told(answer, sample)}")
-                rows.append(_row(task, sample, condition, answer))
-            predictions.append(rows)
-            bar.update(len(batch))
+    def __init__(self, task: Task, predictions: Predictions, *, quiet: bool) -> None:
+        self.task, self.predictions, self.quiet = task, predictions, quiet
+        self.failed_in_a_row = 0
+
+    def answer(self, condition: str, model: Model, own: Sequence[list[Sample]]) -> None:
+        """Batches on disk in full are skipped, others done anew."""
+        from tqdm import tqdm
+
+        todo = [batch for batch in own if not self.predictions.has(condition, batch)]
+        if not todo:
+            return
+        model.prepare()
+        total = sum(map(len, own))
+        done = total - sum(map(len, todo))
+        with tqdm(total=total, initial=done, desc=condition, unit="q", disable=self.quiet) as bar:
+            for batch in todo:
+                answers = try_answers(model, batch, condition)
+                rows = [self._row(s, condition, a) for s, a in zip(batch, answers, strict=True)]
+                self.predictions.append(rows)
+                bar.update(len(batch))
+
+    def _row(self, sample: Sample, condition: str, answer: Answer | Exception) -> Row:
+        if not isinstance(answer, Exception):
+            self.failed_in_a_row = 0
+            return to_row(self.task, sample, condition, *answer)
+        self.failed_in_a_row += 1
+        error = told(answer, sample)
+        if self.failed_in_a_row >= GIVE_UP_AFTER:
+            raise GaveUpError(f"{self.failed_in_a_row} samples failed in a row; the last: {error}")
+        return to_row(self.task, sample, condition, "", None, error)
 
 
 def try_answers(model: Model, batch: Sequence[Sample], condition: str) -> list[Answer | Exception]:
@@ -143,12 +147,6 @@ def try_answers(model: Model, batch: Sequence[Sample], condition: str) -> list[A
         if len(batch) == 1:
             return [error]
     return [answer for sample in batch for answer in try_answers(model, [sample], condition)]
-
-
-def _row(task: Task, sample: Sample, condition: str, answer: Answer | Exception) -> Row:
-    if isinstance(answer, Exception):
-        return to_row(task, sample, condition, "", None, told(answer, sample))
-    return to_row(task, sample, condition, *answer)
 
 
 def told(error: Exception, sample: Sample) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.predictions import Row
 from benchmarks.run_config import BASELINES_ONLY
 from benchmarks.runner import Outcome
-from benchmarks.stats import clustered_interval, holm, mcnemar, paired_interval, paired_permutation
+from benchmarks.stats import clustered_interval, compare_scores, holm
 from benchmarks.tasks.base import Task
 
 ALL = "overall"
@@ -59,9 +59,16 @@ def summarise(rows: Sequence[Row], *, seed: int = 0) -> Summary:
 
 
 def compare(
-    rows_a: Sequence[Row], rows_b: Sequence[Row], protocol: str, *, seed: int = 0
+    rows_a: Sequence[Row], rows_b: Sequence[Row], protocol: str, *, seed: int = 0, cells: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """Cell -> {difference a - b with its paired clustered interval, permutation p, McNemar of 0/1 scores}.
+    """Cell -> {difference a - b with its paired clustered interval, permutation p, McNemar or None}.
+
+    Args:
+        rows_a: of one system.
+        rows_b: of the other, over the same questions.
+        protocol: whose scores are compared; questions that it does not judge are left out.
+        seed: of the resampling.
+        cells: False for `overall` alone.
 
     Raises:
         ValueError: the two did not answer the same questions.
@@ -74,18 +81,13 @@ def compare(
             f"with {both} in common; compare runs of one split, without --limit"
         )
     result = {}
-    for name, which in _members(rows_a).items():
+    members = _members(rows_a) if cells else {ALL: list(range(len(rows_a)))}
+    for name, which in members.items():
         pairs = [(rows_a[i], by_id[rows_a[i]["qid"]]) for i in which]
         pairs = [pair for pair in pairs if None not in (row["scores"][protocol] for row in pair)]
-        if not pairs:
-            continue
-        a, b = ([pair[k]["scores"][protocol] for pair in pairs] for k in (0, 1))
-        clusters = [x["cluster"] for x, _ in pairs]
-        cell: dict[str, Any] = {"difference": asdict(paired_interval(a, b, clusters, seed=seed))}
-        cell["permutation_p"] = paired_permutation(a, b, clusters, seed=seed)
-        if {*a, *b} <= {0.0, 1.0}:
-            cell["mcnemar"] = asdict(mcnemar([v == 1 for v in a], [v == 1 for v in b]))
-        result[name] = cell
+        if pairs:
+            a, b = ([pair[k]["scores"][protocol] for pair in pairs] for k in (0, 1))
+            result[name] = asdict(compare_scores(a, b, [x["cluster"] for x, _ in pairs], seed=seed))
     return result
 
 
@@ -104,20 +106,18 @@ def write_results(out: Path, task: Task, seed: int, outcome: Outcome, identity: 
     """
     summaries = {name: summarise(rows, seed=seed) for name, rows in outcome.rows.items()}
     pairs = pairs_of(list(outcome.rows), identity)
+    rows = outcome.rows
+    comparisons = {f"{a} - {b}": compare(rows[a], rows[b], task.headline, seed=seed) for a, b in pairs}
     by_protocol = {
-        f"{a} - {b}": {p: compare(outcome.rows[a], outcome.rows[b], p, seed=seed) for p in summaries[a]}
+        f"{a} - {b}": {p: compare(rows[a], rows[b], p, seed=seed, cells=False).get(ALL) for p in summaries[a]}
         for a, b in pairs
     }
-    comparisons = {pair: cells[task.headline] for pair, cells in by_protocol.items()}
     metrics = {
         "kind": "vqa",
         **about(task, outcome, identity),
         "conditions": summaries,
         "comparisons": comparisons,
-        "comparisons_by_protocol": {
-            pair: {p: cells[ALL] for p, cells in cells_of.items() if ALL in cells}
-            for pair, cells_of in by_protocol.items()
-        },
+        "comparisons_by_protocol": by_protocol,
     }
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False), encoding="utf-8")
     tables = [headline_table(summaries, task.headline)]
