@@ -53,6 +53,7 @@ class RegionModel:
         *,
         instruction: str,
         max_new_tokens: int,
+        threads: int | None,
     ) -> None:
         """Remember; the model loads in `prepare`.
 
@@ -62,17 +63,22 @@ class RegionModel:
             cache: of answers.
             instruction: stands behind each question, may be empty.
             max_new_tokens: length of a reply.
+            threads: of the CPU; None leaves torch's number.
         """
         self.config, self.by_condition, self.cache = config, by_condition, cache
-        self.instruction, self.max_new_tokens = instruction, max_new_tokens
+        self.instruction, self.max_new_tokens, self.threads = instruction, max_new_tokens, threads
         self._open = lru_cache(maxsize=256)(MedicalImage.open)
         self._model: Any = None
 
     def prepare(self) -> None:
         """Load the model, once."""
         if self._model is None:
+            import torch
+
             from llm.generate import load_model
 
+            if self.threads is not None:
+                torch.set_num_threads(self.threads)
             self._model = load_model(self.config)
 
     def length(self, sample: Sample, condition: str) -> int:

@@ -45,8 +45,13 @@ class RunConfig:
         metadata=flag(f"nano, a folder, a hub id, a model's YAML file, or `{BASELINES_ONLY}` (no model)"),
     )
     adapter: str | None = field(default=None, metadata=flag("peft adapter of the model"))
-    dtype: str = field(default="auto", metadata=flag("of the model's weights; float32 repeats exactly"))
+    dtype: str = field(
+        default="auto", metadata=flag("of the model's weights; float32 repeats exactly with equal --threads")
+    )
     device: str = field(default="auto", metadata=flag("auto, cpu, cuda"))
+    threads: int | None = field(
+        default=None, metadata=flag("CPU threads of this process; default: torch's own", type=int)
+    )
     instruction: str = field(
         default="", metadata=flag("text behind each question, such as 'Answer in a word or short phrase.'")
     )
@@ -90,7 +95,13 @@ class RunConfig:
                 raise ValueError(f"{each.name} must be a whole number, got {value!r}")
         for name in ("boxes", "references"):
             self._check_choice(name)
-        for name, least in (("batch_size", 1), ("offset", 0), ("limit", 1), ("max_new_tokens", 1)):
+        for name, least in (
+            ("batch_size", 1),
+            ("offset", 0),
+            ("limit", 1),
+            ("max_new_tokens", 1),
+            ("threads", 1),
+        ):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         for name in ("data_dir", "out"):

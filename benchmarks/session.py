@@ -5,6 +5,7 @@ Knows how the parts fit together; the commands say which tasks, baselines and ta
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -43,6 +44,8 @@ def run_session(
         ValueError: settings do not fit the task, or the output folder holds another run.
     """
     started = time.monotonic()
+    if config.dtype == "float32":  # MKL's sums else depend on where in memory a tensor happens to lie
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     samples = window(task, config)
     identity = run_identity(task, config)
     if config.dry_run:
@@ -116,6 +119,7 @@ def region_model(
         PredictionCache(config.cache, answer_identity(identity)),
         instruction=config.instruction,
         max_new_tokens=identity["max_new_tokens"],
+        threads=config.threads,
     )
 
 
