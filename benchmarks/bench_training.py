@@ -16,11 +16,12 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from grounding.config import load_config
@@ -59,14 +60,15 @@ def batches(config: TrainConfig, data_dir: Path, count: int, model_config: Any) 
     with tempfile.TemporaryDirectory() as folder:
         sets, weights = training_sets(config, data_dir, Path(folder), model_config)
         images = count * config.batch_size
-        arguments = (config.augment, images, config.seed, config.denoising)
+        sides = np.full(images, config.image_size)
+        arguments = (config.augment, sides, config.seed, config.denoising)
         mixture = GroundingMixture(sets, weights, load_tokenizer(), model_config, *arguments)
         rows = [range(start, start + config.batch_size) for start in range(0, images, config.batch_size)]
         return [collate([mixture[index] for index in row]) for row in rows]
 
 
 def time_steps(
-    steps: dict[str, Callable[[Batch], object]], data: Sequence[Batch]
+    steps: Mapping[str, Callable[[Batch], object]], data: Sequence[Batch]
 ) -> dict[str, list[tuple[float, float]]]:
     """Clock and processor seconds of every step of each side, in turn; the first batch warms up."""
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in steps}

@@ -50,6 +50,7 @@ def open_grounder(
     checkpoint: str,
     *,
     device: str = "auto",
+    dtype: str = "auto",
     calibrated: bool = True,
     phrases_per_pass: int | None = None,
 ) -> GrounderDetector:
@@ -58,16 +59,18 @@ def open_grounder(
     Args:
         checkpoint: A shipped name, a folder or a hub id.
         device: As in :meth:`Grounder.from_pretrained`.
+        dtype: As there; named in the detector's name unless it is "auto".
         calibrated: Use the calibration beside the checkpoint, where there is one.
         phrases_per_pass: Most phrases that share a forward pass; named in the detector's name.
     """
     from grounding.predictor import Grounder
 
-    grounder = Grounder.from_pretrained(checkpoint, device=device)
+    grounder = Grounder.from_pretrained(checkpoint, device=device, dtype=dtype)
     grounder.phrases_per_pass = phrases_per_pass
     if not calibrated:
         grounder.calibration = None
     suffix = "" if phrases_per_pass is None else f"-{phrases_per_pass}-a-pass"
+    suffix += "" if dtype == "auto" else f"-{dtype}"
     return GrounderDetector(grounder, Path(checkpoint).name + suffix)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grounding.evaluate import DetectionResult
@@ -24,5 +24,17 @@ def plot_detection(results: Mapping[str, DetectionResult], path: Path) -> None:
     for axes, title in ((by_set, "COCO AP by set"), (by_category, "AP50 by category")):
         axes.set(title=title, xlim=(0, 1))
         axes.invert_yaxis()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def plot_coverage(curve: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Accuracy of the answers given against their share, by falling threshold."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.step(curve["coverage"], curve["accuracy"], where="post", color="#08519c")
+    axes.set(xlabel="share of questions answered", ylabel="accuracy of the answers", xlim=(0, 1), ylim=(0, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

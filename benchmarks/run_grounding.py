@@ -37,6 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="All grounding figures, with intervals, plots and manifest.")
     add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--dtype", default="auto", help="of the grounders: float32, bfloat16 or auto")
     parser.add_argument(
         "--no-calibration", action="store_true", help="raw scores, though calibration.json lies beside it"
     )
@@ -69,7 +70,7 @@ def open_sources(args: argparse.Namespace) -> list[AnswerSource]:
     """
     from benchmarks.detectors import ZeroShotDetector, open_grounder  # loads torch
 
-    opened = partial(open_grounder, device=args.device, calibrated=not args.no_calibration)
+    opened = partial(open_grounder, device=args.device, dtype=args.dtype, calibrated=not args.no_calibration)
     sources: list[AnswerSource] = [
         _cached(opened(args.checkpoint, phrases_per_pass=count), args)
         for count in (None, *args.phrases_per_pass)

@@ -289,7 +289,7 @@ def _differences(scores_a: Sequence[float], scores_b: Sequence[float]) -> Floats
 def _all_signs(count: int) -> Iterator[Floats]:
     """Every pattern of `count` signs, (2**count, count)."""
     bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-    yield bits.astype(np.float64) * 2 - 1
+    yield (2 * bits - 1).astype(np.float64)
 
 
 def _drawn_signs(count: int, n: int, seed: int, rows: int = 500) -> Iterator[Floats]:
@@ -297,4 +297,4 @@ def _drawn_signs(count: int, n: int, seed: int, rows: int = 500) -> Iterator[Flo
     rng = np.random.default_rng(seed)
     for start in range(0, n, rows):
         bits = rng.integers(0, 2, (min(rows, n - start), count), dtype=np.int8)
-        yield bits.astype(np.float64) * 2 - 1
+        yield (2 * bits - 1).astype(np.float64)

@@ -67,33 +67,35 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
         scale = self.norm_weight * torch.rsqrt(self.norm_var + BATCH_NORM_EPS)
+        weight = (self.weight * scale[:, None, None, None]).to(x.dtype)
         bias = (self.norm_bias - self.norm_mean * scale).to(x.dtype)
-        weight, padding = _pad_same(
-            self.weight * scale[:, None, None, None], (x.shape[-2], x.shape[-1]), self.stride
-        )
-        rest = (weight.to(x.dtype), bias, self.stride, padding, self.groups, self.relu)
+        rows, columns = (_pads(side, self.kernel, self.stride) for side in x.shape[-2:])
         if not _fuses(x):
-            x = F.conv2d(x, weight.to(x.dtype), bias, self.stride, padding, groups=self.groups)
+            padding = self.kernel // 2
+            if self.stride > 1:
+                x, padding = F.pad(x, (*columns, *rows)), 0
+            x = F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
             return F.relu6(x, inplace=True) if self.relu else x
+        rest = (_lead_with_zeros(weight, rows, columns), bias, self.stride, (rows[1], columns[1]))
         if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
-            return _fused(x, *rest)
-        result: Tensor = _FusedConvolution.apply(x, *rest)  # type: ignore[no-untyped-call]
+            return _fused(x, *rest, self.groups, self.relu)
+        result: Tensor = _FusedConvolution.apply(x, *rest, self.groups, self.relu)  # type: ignore[no-untyped-call]
         return result
 
 
-def _pad_same(weight: Tensor, image_size: tuple[int, int], stride: int) -> tuple[Tensor, tuple[int, int]]:
-    """Pad as TensorFlow's "same" does, where the odd pixel goes to the right and the bottom.
+def _pads(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels that TensorFlow's "same" puts before and after ``side`` pixels: the odd one comes after."""
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return total // 2, total - total // 2
 
-    Convolutions pad both sides alike: one more pixel before the image meets a zero put before the weight, far
-    smaller to copy than the image. Returns the weight and the padding of rows and of columns.
+
+def _lead_with_zeros(weight: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """The weight for a convolution that pads both sides as the end is to be padded.
+
+    A pixel too many before the image meets a zero put before the weight, far smaller to copy than the image.
     """
-    kernel = weight.shape[-1]
-    totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in image_size]
-    rows, columns = (total - total // 2 for total in totals)
-    odd_rows, odd_columns = (total % 2 for total in totals)
-    if odd_rows or odd_columns:
-        weight = F.pad(weight, (odd_columns, 0, odd_rows, 0))
-    return weight, (rows, columns)
+    odd_rows, odd_columns = rows[1] - rows[0], columns[1] - columns[0]
+    return F.pad(weight, (odd_columns, 0, odd_rows, 0)) if odd_rows or odd_columns else weight
 
 
 def _fuses(x: Tensor) -> bool:

@@ -36,14 +36,15 @@ HUB_FILES = ("*.json", "*.txt", "*.safetensors")  # no code, no pickles
 class Checkpoint:
     """All that a checkpoint decides: the network, and how pictures, phrases and scores are read.
 
-    ``calibration`` is None where there is no ``calibration.json`` beside it. ``folder`` is where it was read.
+    ``calibration`` is None where there is no ``calibration.json`` beside it. ``folder`` is where it was read,
+    None for a network that was made and not read.
     """
 
     model: MedGLIPForGrounding
     make_input: InputMaker
     tokenizer: PreTrainedTokenizerBase
     calibration: Calibration | None
-    folder: Path
+    folder: Path | None = None
 
 
 def open_checkpoint(name_or_path: str | Path) -> Checkpoint:

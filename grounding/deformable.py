@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    MMGroundingDinoDeformableLayer,
     MMGroundingDinoMultiscaleDeformableAttention,
     MultiScaleDeformableAttention,
 )
@@ -135,9 +136,49 @@ def _pixels(references: Tensor, offsets: Tensor, shapes: list[tuple[int, int]]) 
     return points[..., 0], points[..., 1]
 
 
+class LeanDeformableLayer(MMGroundingDinoDeformableLayer):
+    """A drop-in for the library's encoder layer, with its parameters.
+
+    Training without dropout, it looks for no infinities: bfloat16 and float32 do not overflow here.
+    """
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        position_embeddings: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        spatial_shapes_list: list[tuple[int, int]] | None = None,
+        level_start_index: Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """New image tokens (B, N, d) and the attention's weights; arguments as in the library."""
+        places = (
+            position_embeddings,
+            reference_points,
+            spatial_shapes,
+            spatial_shapes_list,
+            level_start_index,
+        )
+        if not (self._is_plain() and hidden_states.device.type == "cpu" and torch.is_grad_enabled()):
+            result: tuple[Tensor, Tensor] = super().forward(hidden_states, attention_mask, *places)
+            return result
+        attended, weights = self.self_attn(
+            hidden_states, attention_mask, hidden_states, attention_mask, *places, output_attentions
+        )
+        hidden = self.self_attn_layer_norm(hidden_states + attended)
+        return self.final_layer_norm(hidden + self.fc2(self.activation_fn(self.fc1(hidden)))), weights
+
+    def _is_plain(self) -> bool:
+        return not (self.training and (self.dropout or self.activation_dropout))
+
+
 def use_sparse_attention(model: nn.Module) -> None:
-    """Give every deformable attention of a model the sparse sampling, with the weights it has."""
+    """Give every deformable attention and encoder layer of a model the lean one, with the weights it has."""
     for module in model.modules():
+        if isinstance(module, MMGroundingDinoDeformableLayer):
+            module.__class__ = LeanDeformableLayer
         if isinstance(module, MMGroundingDinoMultiscaleDeformableAttention):
             module.__class__ = LeanDeformableAttention
             module.attn = SparseDeformableAttention()

@@ -1,12 +1,13 @@
 """The fusion of image and text without needless tables.
 
 The library builds the table of all image x text scores, copies it for the other direction, and shifts, clamps
-and masks both. Here the CPU shares one table between both directions; other devices have fused kernels that
-need none. The numbers are the library's but for rounding.
+and masks both. Here the CPU shares one table between both directions, or has one for each where a gradient is
+kept; other devices have fused kernels that need none. The numbers are the library's but for rounding.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
@@ -32,14 +33,18 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
 
         The masks (B, N) and (B, T) are True on padding, as the library has it.
         """
-        vision = self._heads(self.vision_proj(vision_features) * self.scale)
-        text = self._heads(self.text_proj(text_features))
+        if torch.is_autocast_enabled(vision_features.device.type):  # once for two layers
+            vision_features = vision_features.to(torch.get_autocast_dtype(vision_features.device.type))
+        vision = self._heads(self.vision_proj(vision_features))
+        text = self._heads(self.text_proj(text_features) * self.scale)
         values = (
             self._heads(self.values_text_proj(text_features)),
             self._heads(self.values_vision_proj(vision_features)),
         )
         padding = (_keys(text_attention_mask), _keys(vision_attention_mask))
-        attend = self._share if vision.device.type == "cpu" else self._attend
+        attend = self._attend
+        if vision.device.type == "cpu":
+            attend = self._separate if torch.is_grad_enabled() else self._share
         to_vision, to_text = attend(vision, text, values, padding)
         to_vision, to_text = (each.transpose(1, 2).flatten(2) for each in (to_vision, to_text))
         return (self.out_vision_proj(to_vision), None), (self.out_text_proj(to_text), None)
@@ -55,6 +60,19 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
         results = []
         for table, value, padded in zip((scores, scores.transpose(-1, -2)), values, padding, strict=True):
             if padded is not None:
+                table = table.masked_fill(padded, float("-inf"))
+            shares = F.dropout(table.softmax(-1), self.dropout, self.training)
+            results.append(shares.to(value.dtype) @ value)
+        return results[0], results[1]
+
+    def _separate(
+        self, vision: Tensor, text: Tensor, values: tuple[Tensor, Tensor], padding: Padding
+    ) -> tuple[Tensor, Tensor]:
+        """Both directions from a table each: the gradients of a shared one meet across its transpose."""
+        results = []
+        for query, key, value, padded in zip((vision, text), (text, vision), values, padding, strict=True):
+            table = query @ key.transpose(-1, -2)
+            if padded is not None and padded.any():
                 table = table.masked_fill(padded, float("-inf"))
             shares = F.dropout(table.softmax(-1), self.dropout, self.training)
             results.append(shares.to(value.dtype) @ value)

@@ -6,7 +6,8 @@ Reading forgives capitals, plurals, hyphens, underscores and British or American
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
@@ -25,9 +26,8 @@ _LINKS: Final = frozenset("and or versus vs sided - /".split())
 # ... and after it: "the kidney on the left", "the lung at the right side".
 _AFTER: Final = frozenset("on at in the s patient side".split())
 
-_TOKEN: Final = re.compile(r"[^\W_]+|[^\w\s]")
-_POSSESSIVE: Final = re.compile("['\u2019]s\\b")
-_INNER_HYPHEN: Final = re.compile(r"(?<=[^\W_])-(?=[^\W_])")
+# A word with its possessive, or a mark; the hyphen within a word is neither.
+_TOKEN: Final = re.compile("[^\\W_]+(?:['\u2019]s\\b)?|(?!(?<=[^\\W_])-(?=[^\\W_]))[^\\w\\s]")
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 # Data sets shorten sides to one letter; a question does not.
@@ -66,10 +66,29 @@ _MODALITY_WORDS: Final[Mapping[str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word or a mark of a text.
+
+    Attributes:
+        plain: its plain form (lower case, singular, American).
+        start: of its first character in the text.
+        end: of the character behind it.
+    """
+
+    plain: str
+    start: int
+    end: int
+
+
+def words_of(text: str) -> list[Word]:
+    """Return the words and marks of `text` with their places."""
+    return [Word(plain_form(match.group()), *match.span()) for match in _TOKEN.finditer(text)]
+
+
 def tokenize(text: str) -> list[str]:
     """Return the words and marks of `text`, each word in its plain form (lower case, singular, American)."""
-    joined = _INNER_HYPHEN.sub(" ", _POSSESSIVE.sub("s", text.lower()))
-    return [_plain(token) for token in _TOKEN.findall(joined)]
+    return [word.plain for word in words_of(text)]
 
 
 def spelling_key(text: str) -> tuple[str, ...]:
@@ -95,8 +114,10 @@ def _key(tokens: Iterable[str]) -> tuple[str, ...]:
 
 
 @cache
-def _plain(word: str) -> str:
-    return _singular(american(word)).replace("disk", "disc")
+def plain_form(word: str) -> str:
+    """Return one word in lower case, singular, in American spelling and without its apostrophe."""
+    letters = word.lower().replace("'", "").replace("\u2019", "")
+    return _singular(american(letters)).replace("disk", "disc")
 
 
 def _singular(word: str) -> str:
@@ -106,6 +127,9 @@ def _singular(word: str) -> str:
     for ending, singular in (
         ("ies", "y"),
         ("tases", "tasis"),
+        ("oses", "osis"),
+        ("uses", "us"),
+        ("ises", "is"),
         ("sses", "ss"),
         ("xes", "x"),
         ("ches", "ch"),
@@ -125,22 +149,26 @@ def american(text: str) -> str:
     return text
 
 
-def sides_around(tokens: Sequence[str], floor: int, start: int, end: int) -> Collection[Side]:
-    """Return the side words that belong to the term at tokens[start:end]; nothing before `floor` counts."""
-    sides: set[Side] = set()
+def sides_around(tokens: Sequence[str], floor: int, start: int, end: int) -> tuple[Side, ...]:
+    """Return the side words that belong to the term at tokens[start:end], in the order of the text.
+
+    Nothing before `floor` counts.
+    """
+    before: list[Side] = []
     for index in range(start - 1, floor - 1, -1):
         if tokens[index] in SIDES:
-            sides.add(SIDES[tokens[index]])
-        elif tokens[index] not in (_LINKS if sides else _BETWEEN):
+            before.insert(0, SIDES[tokens[index]])
+        elif tokens[index] not in (_LINKS if before else _BETWEEN):
             break
-    if sides or end >= len(tokens) or tokens[end] not in _AFTER:
-        return sides
+    if before or end >= len(tokens) or tokens[end] not in _AFTER:
+        return tuple(dict.fromkeys(before))
+    after: list[Side] = []
     for token in tokens[end:]:
         if token in SIDES:
-            sides.add(SIDES[token])
+            after.append(SIDES[token])
         elif token not in _AFTER | {"and", "or"}:
             break
-    return sides
+    return tuple(dict.fromkeys(after))
 
 
 def phrase_forms(

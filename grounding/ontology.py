@@ -75,6 +75,16 @@ class Ontology:
             known[name] = replace(known[name], modalities=tuple(trained[name]))
         return Ontology(self._tree, self._spellings, known)
 
+    @property
+    def tree(self) -> LabelTree:
+        """Every label, whether it is known or not."""
+        return self._tree
+
+    @property
+    def spellings(self) -> Spellings:
+        """What leads to the labels of the tree."""
+        return self._spellings
+
     # ---- the tree --------------------------------------------------------------------------------------
 
     @property
@@ -257,10 +267,17 @@ class Ontology:
             return tuple(n for n in names if n in self._known and modality in self._known[n].modalities)
         if term.group:
             return tuple(n for n in names if n in self._known)
-        return tuple(known for name in names for known in self._as_known(name, sides))
+        return tuple(known for name in names for known in self.as_known(name, sides))
 
-    def _as_known(self, name: str, sides: Collection[Side]) -> tuple[str, ...]:
-        """The label itself or what is nearest above it; a lesion is never read as the organ it lies in."""
+    def as_known(self, name: str, sides: Collection[Side] = ()) -> tuple[str, ...]:
+        """Return the label `name` if it is known, else what is nearest above it; () where nothing is.
+
+        A lesion is never read as the organ it lies in. A pair that is known by its sides only gives both, or
+        the `sides` asked for.
+
+        Raises:
+            KeyError: the tree has no such label.
+        """
         if name in self._known:
             return (name,)
         label = self._tree.labels[name]

@@ -18,6 +18,7 @@ import torch
 from .batching import join_images, join_texts, one_image
 from .checkpoint import Checkpoint, fingerprint, open_checkpoint
 from .heads import modality_rows
+from .inference import prepare_for_inference
 from .modality import modality_prefix
 from .modeling import ImageFeatures, TextFeatures
 from .ontology import Ontology
@@ -49,6 +50,7 @@ class Grounder:
     def __init__(self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> None:
         """See :meth:`from_pretrained`."""
         self.model = checkpoint.model.to(device, memory_format=torch.channels_last).eval()
+        prepare_for_inference(self.model, dtype)
         self.name, self.device, self.dtype = name, device, dtype
         self.calibration = checkpoint.calibration
         config = self.model.config
@@ -86,7 +88,13 @@ class Grounder:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the checkpoint's files and the calibration: what was made before is then stale."""
+        """Changes with the checkpoint's files and the calibration: what was made before is then stale.
+
+        Raises:
+            ValueError: If the network was not read from files.
+        """
+        if self._folder is None:
+            raise ValueError("expected a grounder read from files, got one made in memory; save it first")
         return fingerprint(self._folder, self.calibration)
 
     def threshold(self, phrase: str) -> float:
@@ -277,6 +285,17 @@ class GroundedImage:
         """
         packing = self.pack(phrases)
         return self._answer(packing).presence[np.array(packing.columns, dtype=np.int64)]
+
+    def modality_probabilities(self) -> dict[tuple[str, ...], float]:
+        """What the network takes the image for, whatever the image says: group of DICOM codes -> probability.
+
+        Empty for a checkpoint without a modality head; all alike where the head is untrained.
+        """
+        logits = self.features.modality_logits
+        if logits is None:
+            return {}
+        groups = (tuple(codes) for codes in self._grounder.model.config.modalities)
+        return dict(zip(groups, logits[0].softmax(-1).tolist(), strict=True))
 
     def _answer(self, packing: Packing) -> Prediction:
         """The prediction of all passes; that of the phrases asked last is kept."""

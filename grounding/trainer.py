@@ -89,7 +89,7 @@ class Trainer:
         self.network = self.accelerator.prepare(network)
         self.trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = self.accelerator.prepare(
-            torch.optim.AdamW(parameter_groups(self.model, config), betas=(0.9, 0.999))
+            torch.optim.AdamW(parameter_groups(self.model, config), betas=(0.9, 0.999), fused=True)
         )
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = {name: p.detach().clone() for name, p in self.trainable.items()}

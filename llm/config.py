@@ -39,6 +39,12 @@ class ModelConfig:
         api_key_variable: Name of the environment variable with the server's key; the key is never stored.
         requests: Requests to the server at a time.
         timeout: Seconds to wait for the server.
+        batch: Prompts that a model in this process reads at a time.
+        pictures: Pictures whose prompts' states are kept for later calls, so that a further question reads
+            only what is new; with 0 they are shared within a call alone, and no reply depends, by rounding,
+            on earlier ones. A server decides that itself.
+        abstain_below: Confidence under which the agent gives no answer; None takes what the model's
+            calibration chose, else 0.
     """
 
     model: str = "nano"
@@ -53,6 +59,9 @@ class ModelConfig:
     api_key_variable: str = "MEDGLIP_API_KEY"
     requests: int = 8
     timeout: float = 120.0
+    batch: int = 32
+    pictures: int = 4
+    abstain_below: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be loaded."""
@@ -70,6 +79,13 @@ class ModelConfig:
                 raise ValueError("a server quantises its own model: start it so, leave quantization out")
         if self.requests < 1 or self.timeout <= 0:
             raise ValueError(f"requests and timeout must be positive, got {self.requests}, {self.timeout}")
+        if self.batch < 1 or self.pictures < 0:
+            raise ValueError(
+                f"batch must be at least 1 and pictures at least 0, got {self.batch}, {self.pictures}"
+            )
+        below = self.abstain_below
+        if below is not None and not (isinstance(below, int | float) and 0 <= below <= 1):
+            raise ValueError(f"abstain_below must lie in [0, 1], got {below!r}")
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Family:
             video processor (which needs torchvision) or other extras; "" takes the published one.
         reply_token_type: Token type of the reply in training, for models that attend to the prompt in both
             directions and to the reply causally.
+        shares_prefixes: Each token sees only what stands before it, so that a prompt's beginning may be kept
+            for other prompts with the same one.
     """
 
     style: str = "text"
@@ -54,6 +56,7 @@ class Family:
     chat_template: str = _VICUNA
     processor: str = ""
     reply_token_type: int = 0
+    shares_prefixes: bool = True
 
     def lora_targets(self, *, projector: bool = False) -> str:
         """Regular expression of the linear layers that LoRA adapts, matched against whole module names."""
@@ -62,7 +65,7 @@ class Family:
         return rf"({layers})|((.*\.)?{self.projector})" if projector and self.projector else layers
 
 
-OTHER = Family()
+OTHER = Family(shares_prefixes=False)  # it is not known to be so
 _QWEN3 = Family(
     style="qwen3_vl",
     vision=("visual",),
@@ -96,6 +99,7 @@ FAMILIES: dict[str, Family] = {
         projector=r"multi_modal_projector\.linear",
         chat_template=_PREFIX,
         reply_token_type=1,
+        shares_prefixes=False,
     ),
     "gemma3": Family(style="gemma3"),  # MedGemma too; its projector is a bare matrix, not a layer
 }

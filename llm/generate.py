@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedModel, TextIteratorStreamer
+from transformers import DynamicCache, PreTrainedModel, StoppingCriteriaList
 
+from .confidence import Certainty, load_calibration
 from .config import ModelConfig, read_config
 from .families import Family, family_of, style_named
 from .inputs import ChatInputs
@@ -26,6 +27,8 @@ from .lora import add_spatial_tokens, saved_style
 from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
 from .nano.modeling import NanoVLMForConditionalGeneration
+from .prefixes import PrefixStore
+from .replies import PieceStream, StopTexts, cut_stream, read_replies
 from .server import ServedModel
 from .spatial import PromptStyle
 from .types import Generation, SpatialPrompt
@@ -78,6 +81,7 @@ class VisionLanguageModel:
         name: str,
         family: Family | None = None,
         style: PromptStyle | None = None,
+        config: ModelConfig | None = None,
     ) -> None:
         """Wrap a model and its processor; use `from_pretrained` or `load_model`.
 
@@ -87,14 +91,17 @@ class VisionLanguageModel:
             name: What the model is called in results.
             family: Its particulars; None finds them by the model's configuration.
             style: How regions are shown to it; None takes the family's own.
+            config: Says how much is read at a time and kept; None takes the defaults.
 
-        Its `new_tokens` are the ids that `from_config` added for the style, () otherwise.
+        Its `new_tokens` are the ids that `from_config` added for the style, () otherwise; its `certainty` is
+        raw unless a calibration lies beside the checkpoint. Who changes the weights clears its `prefixes`.
         """
         self.model = model.eval()
         self.processor = processor
         self.name = name
         self.family = family or family_of(model.config)
         self.new_tokens: tuple[int, ...] = ()
+        self.certainty = Certainty()
         ends = model.generation_config.eos_token_id
         self.inputs = ChatInputs(
             processor,
@@ -102,6 +109,8 @@ class VisionLanguageModel:
             style or style_named(self.family.style, processor),
             end_tokens=ends if isinstance(ends, list) else [] if ends is None else [ends],
         )
+        self._config = config or ModelConfig()
+        self.prefixes = PrefixStore(model, self.family, self._config.pictures)
         self._is_nano = isinstance(model, NanoVLMForConditionalGeneration)
         self._features: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -150,7 +159,9 @@ class VisionLanguageModel:
                     " it is; pass its folder as the model, without adapter, style and quantization"
                 )
             model, processor = load_nano(folder, dtype=dtype_of(config.dtype))
-            return cls(model.to(device_of(config.device)), processor, name=config.model)
+            nano = cls(model.to(device_of(config.device)), processor, name=config.model, config=config)
+            nano.certainty = Certainty(load_calibration(folder), config.abstain_below)
+            return nano
         model, processor, family = load_checkpoint(config)
         learned = saved_style(config.adapter) if config.adapter else None
         style = style_named(config.style or learned or family.style, processor)
@@ -159,72 +170,118 @@ class VisionLanguageModel:
         if config.adapter is not None:
             merge = config.merge_adapter and config.quantization == "none"
             model = load_adapter(model, config.adapter, merge=merge)
-        loaded = cls(model, processor, name=config.model, family=family, style=style)
+        loaded = cls(model, processor, name=config.model, family=family, style=style, config=config)
         loaded.new_tokens = tuple(added)
+        calibration = load_calibration(Path(config.adapter or config.model))
+        loaded.certainty = Certainty(calibration, config.abstain_below)
         return loaded
 
-    @torch.inference_mode()
-    def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
-        """Greedy replies to a batch of prompts, one image each.
+    def generate(
+        self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16, stop: Sequence[str] = ()
+    ) -> list[Generation]:
+        """Greedy replies to a batch of prompts, one image each, in their order.
 
-        The confidence is the geometric mean of the probabilities of the reply's tokens, its end included.
+        Of each picture that is not known yet one prompt is read whole; the others, and later calls, read only
+        what differs from it. The confidence is the geometric mean of the probabilities of the reply's tokens,
+        its end included.
+
+        Args:
+            prompts: Of any images and lengths; at most `ModelConfig.batch` are read at a time.
+            max_new_tokens: The longest reply, in tokens.
+            stop: Texts that end a reply; they are not part of it.
         """
-        if not prompts:
-            return []
-        return self._generate(self._inputs(prompts), max_new_tokens, None)
+        replies: dict[int, Generation] = {}
+        keys = [self.inputs.picture_key(prompt) for prompt in prompts]
+        lengths = [len(self.inputs.text(prompt)) for prompt in prompts]
+        with torch.inference_mode():
+            for rows in self.prefixes.batches(keys, lengths, self._config.batch):
+                batch = self._reply([prompts[row] for row in rows], max_new_tokens, stop)
+                replies |= zip(rows, batch, strict=True)
+        return [replies[row] for row in range(len(prompts))]
 
-    def stream(self, prompt: SpatialPrompt, *, max_new_tokens: int = 64) -> Generator[str, None, Generation]:
+    def stream(
+        self, prompt: SpatialPrompt, *, max_new_tokens: int = 64, stop: Sequence[str] = ()
+    ) -> Generator[str, None, Generation]:
         """The pieces of a greedy reply as they come; returns the whole, with its confidence.
 
-        An error of the model is raised here.
+        An error of the model is raised here. Closing the generator early ends the generation.
         """
-        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer = PieceStream(self.processor.tokenizer)
         results: list[Generation] = []
         errors: list[Exception] = []
 
         def work() -> None:
             try:
                 with torch.inference_mode():
-                    results.extend(self._generate(self._inputs([prompt]), max_new_tokens, streamer))
+                    results.extend(self._reply([prompt], max_new_tokens, stop, streamer))
             except Exception as error:
                 errors.append(error)
                 streamer.end()
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        yield from (piece for piece in streamer if piece)
-        thread.join()
+        try:
+            yield from cut_stream((piece for piece in streamer if piece), stop)
+        finally:
+            streamer.leave()
+            thread.join()
+            self.prefixes.trim()
         if errors:
             raise errors[0]
         return results[0]
 
-    def _generate(
-        self, inputs: dict[str, Tensor], max_new_tokens: int, streamer: TextIteratorStreamer | None
+    def _reply(
+        self,
+        prompts: Sequence[SpatialPrompt],
+        max_new_tokens: int,
+        stop: Sequence[str],
+        streamer: PieceStream | None = None,
     ) -> list[Generation]:
-        """Greedy replies to prepared inputs, and their confidences."""
+        """Greedy replies to one batch, from what is known of its pictures where all of them are known."""
+        keys = [self.inputs.picture_key(prompt) for prompt in prompts]
+        inputs, cache = self._prepared(prompts, keys, max_new_tokens)
+        length = inputs["input_ids"].shape[1]
+        stopper = StopTexts(stop, self.processor.tokenizer, length)
         output = self.model.generate(
             **inputs,
+            past_key_values=cache,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             streamer=streamer,
+            stopping_criteria=StoppingCriteriaList([stopper] if stop else []),
             return_dict_in_generate=True,
             output_logits=True,
             pad_token_id=self.processor.tokenizer.pad_token_id,
         )
-        tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
-        logits = torch.stack(output.logits, dim=1).float()
-        log_probs = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
-        used = self._used(tokens)
-        confidence = ((log_probs * used).sum(1) / used.sum(1)).exp().clamp(0, 1).tolist()
-        texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [Generation(text.strip(), value) for text, value in zip(texts, confidence, strict=True)]
+        if cache is not None:
+            self.prefixes.keep(keys, inputs, cache)
+        ends = self.model.generation_config.eos_token_id
+        return read_replies(output, self.processor.tokenizer, ends, stopper)
 
-    def _inputs(self, prompts: Sequence[SpatialPrompt]) -> dict[str, Tensor]:
-        """Padded token ids and the images, as features for nano (cached by image) or as pixels."""
+    def _prepared(
+        self, prompts: Sequence[SpatialPrompt], keys: Sequence[str], max_new_tokens: int
+    ) -> tuple[dict[str, Tensor], DynamicCache | None]:
+        """What to give the network, and the cache that it continues; None where prompts cannot be shared."""
+        known = self.prefixes.active and all(key in self.prefixes for key in keys)
+        inputs = self._inputs(prompts, pictures=not known)
+        longest = 2 * inputs["input_ids"].shape[1] + max_new_tokens  # with the padding that resuming adds
+        fits = self.prefixes.fits(longest)
+        if known and fits:
+            resumed = self.prefixes.resume(keys, inputs, self.processor.tokenizer.pad_token_id)
+            if resumed is not None:
+                return resumed
+        return (self._inputs(prompts) if known else inputs), (DynamicCache() if fits else None)
+
+    def _inputs(self, prompts: Sequence[SpatialPrompt], *, pictures: bool = True) -> dict[str, Tensor]:
+        """Padded token ids and the images, as features for nano (cached by image) or as pixels.
+
+        Without `pictures` nano's features are left out; other processors need the pixels to write the ids.
+        """
         if self._is_nano:
             texts = [self.inputs.text(p) for p in prompts]
             inputs = dict(self.processor(text=texts, padding=True, return_tensors="pt"))
-            inputs["vision_features"] = torch.cat([self._vision_features(p) for p in prompts])
+            if pictures:
+                inputs["vision_features"] = torch.cat([self._vision_features(p) for p in prompts])
         else:
             inputs = self.inputs.prompts(prompts)
         return self.on_device(inputs)
@@ -247,9 +304,3 @@ class VisionLanguageModel:
                 self._features.popitem(last=False)
         self._features.move_to_end(key)
         return self._features[key]
-
-    def _used(self, tokens: Tensor) -> Tensor:
-        """1.0 for the reply's tokens (N, T) up to and with the first end token, 0.0 after it."""
-        ends = self.model.generation_config.eos_token_id
-        is_end = torch.isin(tokens, torch.tensor(ends if ends is not None else -1, device=tokens.device))
-        return (is_end.long().cumsum(1) - is_end.long() == 0).float()

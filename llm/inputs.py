@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from grounding.types import MedicalImage
+
 from .families import Family
 from .prompt import PromptRenderer, user_text
 from .spatial import PromptStyle, show_regions
@@ -66,7 +68,14 @@ class ChatInputs:
 
     def picture(self, prompt: SpatialPrompt) -> Image.Image:
         """What the model sees: the image, with its regions drawn where the style says so."""
-        return Image.fromarray(show_regions(prompt.image, prompt.regions, prompt.text, self.style).pixels)
+        return Image.fromarray(self._shown(prompt).pixels)
+
+    def picture_key(self, prompt: SpatialPrompt) -> str:
+        """Names what the model sees: prompts with equal keys show it the same picture."""
+        return self._shown(prompt).source_id
+
+    def _shown(self, prompt: SpatialPrompt) -> MedicalImage:
+        return show_regions(prompt.image, prompt.regions, prompt.text, self.style)
 
     def reply(self, example: ChatExample) -> list[int]:
         """Token ids of the reply as the chat template writes it, its end token included.

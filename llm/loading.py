@@ -71,6 +71,7 @@ def load_checkpoint(config: ModelConfig) -> tuple[PreTrainedModel, Any, Family]:
     for name in ("temperature", "top_p", "top_k"):  # of sampling, which is not done here
         setattr(model.generation_config, name, None)
     model.generation_config.do_sample = False
+    model.generation_config.cache_implementation = None  # the plain one, which prompts can share
     return model.eval(), load_processor(config.model, family, source), family
 
 

@@ -22,6 +22,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from PIL import Image
 
+from .confidence import Certainty
 from .config import ModelConfig
 from .families import style_named
 from .prompt import user_text
@@ -56,13 +57,16 @@ class ServedModel:
         if config.server is None:
             raise ValueError("a served model needs the field server, such as http://127.0.0.1:8000/v1")
         self.name = config.adapter or config.model
+        self.certainty = Certainty(asked=config.abstain_below)
         self._config = config
         self._address = config.server.rstrip("/") + "/chat/completions"
         self._style = style_named(config.style or "text")
         self._opener = build_opener(_NoRedirects)
 
-    def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
-        """Greedy replies to a batch of prompts, one image each, in their order.
+    def generate(
+        self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16, stop: Sequence[str] = ()
+    ) -> list[Generation]:
+        """Greedy replies to a batch of prompts, one image each, in their order; `stop` texts end a reply.
 
         Raises:
             ServerError: The message says what the server said and what to do.
@@ -70,9 +74,11 @@ class ServedModel:
         if not prompts:
             return []
         with ThreadPoolExecutor(min(self._config.requests, len(prompts))) as pool:
-            return list(pool.map(lambda prompt: self._ask(prompt, max_new_tokens), prompts))
+            return list(pool.map(lambda prompt: self._ask(prompt, max_new_tokens, stop), prompts))
 
-    def stream(self, prompt: SpatialPrompt, *, max_new_tokens: int = 64) -> Generator[str, None, Generation]:
+    def stream(
+        self, prompt: SpatialPrompt, *, max_new_tokens: int = 64, stop: Sequence[str] = ()
+    ) -> Generator[str, None, Generation]:
         """The pieces of a greedy reply as they come; returns the whole, with its confidence.
 
         Raises:
@@ -80,7 +86,7 @@ class ServedModel:
         """
         text: list[str] = []
         log_probs: list[float] = []
-        with self._post(prompt, max_new_tokens, stream=True) as response:
+        with self._post(self._body(prompt, max_new_tokens, stop, stream=True)) as response:
             for event in _events(response):
                 for choice in event.get("choices", ()):
                     log_probs += _log_probs(choice)
@@ -89,9 +95,9 @@ class ServedModel:
                         yield piece
         return Generation("".join(text).strip(), _confidence(log_probs))
 
-    def _ask(self, prompt: SpatialPrompt, max_new_tokens: int) -> Generation:
+    def _ask(self, prompt: SpatialPrompt, max_new_tokens: int, stop: Sequence[str]) -> Generation:
         """One whole reply."""
-        with self._post(prompt, max_new_tokens, stream=False) as response:
+        with self._post(self._body(prompt, max_new_tokens, stop, stream=False)) as response:
             reply = _json(response.read())
         try:
             (choice,) = reply["choices"]
@@ -100,12 +106,12 @@ class ServedModel:
             raise ServerError(f"expected a chat completion, got {str(reply)[:_SHOWN]}") from error
         return Generation(text.strip(), _confidence(_log_probs(choice)))
 
-    def _post(self, prompt: SpatialPrompt, max_new_tokens: int, *, stream: bool) -> IO[bytes]:
-        """Send a prompt; the response is read by the caller."""
+    def _post(self, content: dict[str, Any]) -> IO[bytes]:
+        """Send a request; the response is read by the caller."""
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self._config.api_key_variable):
             headers["Authorization"] = f"Bearer {key}"
-        body = json.dumps(self._body(prompt, max_new_tokens, stream=stream)).encode()
+        body = json.dumps(content).encode()
         request = Request(self._address, data=body, headers=headers, method="POST")
         try:
             response: IO[bytes] = self._opener.open(request, timeout=self._config.timeout)
@@ -122,7 +128,9 @@ class ServedModel:
             ) from error
         return response
 
-    def _body(self, prompt: SpatialPrompt, max_new_tokens: int, *, stream: bool) -> dict[str, Any]:
+    def _body(
+        self, prompt: SpatialPrompt, max_new_tokens: int, stop: Sequence[str], *, stream: bool
+    ) -> dict[str, Any]:
         """The request: the picture, then the regions and the question."""
         shown = show_regions(prompt.image, prompt.regions, prompt.text, self._style)
         text = user_text(prompt.text, prompt.regions, self._style, orientation=prompt.image.orientation)
@@ -137,6 +145,7 @@ class ServedModel:
             "temperature": 0.0,
             "logprobs": True,
             "stream": stream,
+            **({"stop": list(stop)} if stop else {}),
         }
 
 

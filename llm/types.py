@@ -67,11 +67,15 @@ class Generation:
 
     Attributes:
         text: The decoded reply without control tokens.
-        confidence: Geometric mean of the probabilities of the reply's tokens, in [0, 1].
+        confidence: Geometric mean of the probabilities of the reply's tokens, in [0, 1]; `llm.confidence`
+            makes a probability of being right of it.
+        margin: Smallest difference of the two largest logits over the reply's tokens: how far the reply was
+            from being another one. None where unknown, as from a server.
     """
 
     text: str
     confidence: float
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         """Check the range of the confidence."""
@@ -89,6 +93,7 @@ class Answer:
         abstained: True where the question was not answered; then `reason` says why.
         steps: The trace, in order.
         reason: Why the answer abstains or is limited, may be empty otherwise.
+        calibrated: Whether `confidence` is a fitted probability of being right; raw, it only ranks.
     """
 
     text: str
@@ -97,6 +102,7 @@ class Answer:
     abstained: bool
     steps: tuple[Step, ...] = ()
     reason: str = ""
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         """Check the confidence, and that an abstention is explained."""
@@ -115,11 +121,14 @@ class Finding:
         sentence: The sentence.
         region_ids: Indices into the report's regions (0-based) that support it.
         grounded: Whether any region supports it.
+        conflict: What was found, or not, against it when its claims were looked for again; "" where nothing
+            speaks against it.
     """
 
     sentence: str
     region_ids: tuple[int, ...]
     grounded: bool
+    conflict: str = ""
 
     def __post_init__(self) -> None:
         """Check that a grounded sentence names its regions and an ungrounded one names none."""

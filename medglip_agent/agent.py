@@ -1,51 +1,34 @@
 """The agent: image + question -> regions -> answer with citations, confidence and trace.
 
-Owns the order of the steps and the rules of citing and abstaining. Knows neither networks nor widgets: it is
-given a grounder and a language model. Text from users, images and models is data here, never an instruction.
+Owns the choice of models and what can be asked of them. Knows neither networks nor widgets: it is given a
+grounder and a language model; what an intent does is in `steps`, what needs no question in `abilities`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+
+import numpy.typing as npt
 
 from grounding.types import MedicalImage, Regions
-from llm.types import Answer, Generation, Report, SpatialPrompt, Step
+from llm.types import Answer, Report, Step
 
-from .answers import MAX_NEW_TOKENS, abstain, answer_from_regions, cited_answer, report_answer
-from .describe import sentence_case
-from .evidence import Evidence, GrounderLike, ImageEvidence, vocabulary_for
-from .planner import Intent, Plan, Planner, RulePlanner
-from .report import build_report, report_questions
-from .streaming import read_stream
+from . import abilities, steps
+from .compare import Comparison
+from .describe import check_box
+from .marked import MarkedRegion
+from .measure import Measurements
+from .modality import ImageModality
+from .planner import Planner, RulePlanner
+from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
+from .request import Events, Request
+from .segmentation import Segmentation
 from .trace import Trace
-
-_CACHED_IMAGES: Final = 8
+from .workbench import Workbench
 
 StreamEvent = Step | str | Answer
 """A finished step, a piece of the language model's text, or, last, the answer."""
-
-_Events = Generator[Step | str, None, Answer]
-
-
-class VisionLanguageModelLike(Protocol):
-    """What this package needs from `llm.generate.VisionLanguageModel`."""
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        ...
-
-    def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
-        """Answer each prompt, greedily."""
-        ...
-
-    def stream(self, prompt: SpatialPrompt, *, max_new_tokens: int = 64) -> Iterator[str]:
-        """Yield the answer to `prompt` piece by piece; a generator may return its `Generation`."""
-        ...
 
 
 class MedGLIPAgent:
@@ -61,6 +44,7 @@ class MedGLIPAgent:
         vlm: VisionLanguageModelLike | None,
         *,
         planner: Planner | None = None,
+        segmenter: SegmenterLike | None = None,
         box_threshold: float | None = None,
     ) -> None:
         """Take loaded models.
@@ -69,14 +53,11 @@ class MedGLIPAgent:
             grounder: finds regions.
             vlm: answers questions; None for grounding only.
             planner: decides what a request needs; None for rules that name what the grounder knows.
+            segmenter: draws masks inside boxes; None for boxes only.
             box_threshold: regions below it are dropped; None means the grounder's own.
         """
-        self.grounder = grounder
-        self.vlm = vlm
         self._planner = planner or RulePlanner(grounder.ontology)
-        self._threshold = box_threshold
-        self._images: OrderedDict[tuple[str, str | None], ImageEvidence] = OrderedDict()
-        self._models_lock = threading.Lock()  # the models serve one caller at a time
+        self._bench = Workbench(grounder, vlm, segmenter, box_threshold)
 
     @classmethod
     def from_pretrained(
@@ -85,6 +66,7 @@ class MedGLIPAgent:
         vlm: str | Path | None = "nano",
         device: str = "auto",
         *,
+        segmenter: str | Path | None = None,
         box_threshold: float | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> MedGLIPAgent:
@@ -94,35 +76,49 @@ class MedGLIPAgent:
             grounder: a name or a folder.
             vlm: a name, a folder or a YAML file (docs/models.md); None for grounding only.
             device: auto, cpu or cuda.
+            segmenter: the folder of a SAM or MedSAM model; None for boxes only.
             box_threshold: regions below it are dropped; None means the grounder's own.
             on_progress: is told in a few words what is being loaded.
         """
         from grounding.predictor import Grounder
 
-        if on_progress:
-            on_progress(f"loading the grounder {grounder} ...")
+        say = on_progress or (lambda words: None)
+        say(f"loading the grounder {grounder} ...")
         loaded = Grounder.from_pretrained(grounder, device=device)
+        masks: SegmenterLike | None = None
+        if segmenter is not None:
+            from grounding.segment import Segmenter
+
+            say(f"loading the segmenter {segmenter} ...")
+            masks = Segmenter.from_pretrained(segmenter, device=device)
         if vlm is None:
-            return cls(loaded, None, box_threshold=box_threshold)
+            return cls(loaded, None, segmenter=masks, box_threshold=box_threshold)
 
         from llm.generate import load_model
 
-        if on_progress:
-            on_progress(f"loading the language model {vlm} ...")
-        language_model = load_model(vlm, device=device)
-        return cls(loaded, language_model, box_threshold=box_threshold)
+        say(f"loading the language model {vlm} ...")
+        return cls(loaded, load_model(vlm, device=device), segmenter=masks, box_threshold=box_threshold)
+
+    @property
+    def grounder(self) -> GrounderLike:
+        """Finds regions."""
+        return self._bench.grounder
+
+    @property
+    def vlm(self) -> VisionLanguageModelLike | None:
+        """Answers questions; None where none is loaded."""
+        return self._bench.vlm
+
+    @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks; None where none is configured."""
+        return self._bench.segmenter
 
     @property
     def models(self) -> dict[str, str]:
-        """The names of the models, for exports; of a folder only its last part."""
-        names = {"grounder": Path(self.grounder.name).name}
-        return names if self.vlm is None else {**names, "vlm": Path(self.vlm.name).name}
-
-    @property
-    def _language_model(self) -> VisionLanguageModelLike:
-        if self.vlm is None:
-            raise RuntimeError("expected a language model, got none: load the agent with vlm='nano'")
-        return self.vlm
+        """Role -> name of the models, for exports; of a folder only its last part."""
+        loaded = {"grounder": self.grounder, "vlm": self.vlm, "segmenter": self.segmenter}
+        return {role: Path(model.name).name for role, model in loaded.items() if model is not None}
 
     def ground(
         self, image: MedicalImage, phrases: Sequence[str], *, box_threshold: float | None = None
@@ -132,25 +128,32 @@ class MedGLIPAgent:
         A phrase that is a known spelling is asked for by its label ("lungs" asks for both); any other is
         asked for as it stands. No phrase gives empty regions.
         """
-        ontology = self.grounder.ontology
-        named = (ontology.resolve(p, image.modality) or (p.strip(),) for p in phrases if p.strip())
-        wanted = tuple(dict.fromkeys(label for labels in named for label in labels))
-        if not wanted:
-            return Regions.empty(image.size)
-        evidence_of = self._evidence_of(image)
-        with self._models_lock:
-            return evidence_of.ground(wanted, box_threshold=box_threshold)
+        return self._bench.ground(image, phrases, box_threshold=box_threshold)
 
-    def ask(self, image: MedicalImage, question: str) -> Answer:
+    def ask(
+        self,
+        image: MedicalImage,
+        question: str,
+        *,
+        prior: MedicalImage | None = None,
+        box: npt.ArrayLike | None = None,
+    ) -> Answer:
         """Answer `question` about `image`, citing the regions that the answer rests on as [R1], [R2] ...
 
         Out-of-scope questions, and questions about the place, size or look of something that was looked
         for and not found, are answered by an abstention with its reason.
 
+        Args:
+            image: the picture.
+            question: text; it is never obeyed beyond choosing what to do.
+            prior: an earlier picture of the same, to compare with.
+            box: what the user has marked, (4,) xyxy in pixels of `image`.
+
         Raises:
             ValueError: the question is too long.
+            RequestError: the box lies outside the picture.
         """
-        events = self._events(image, question, streaming=False)
+        events = self._events(self._request(image, question, prior, box, streaming=False))
         while True:
             try:
                 next(events)
@@ -158,129 +161,78 @@ class MedGLIPAgent:
                 answer: Answer = stop.value
                 return answer
 
-    def stream(self, image: MedicalImage, question: str) -> Iterator[StreamEvent]:
+    def stream(
+        self,
+        image: MedicalImage,
+        question: str,
+        *,
+        prior: MedicalImage | None = None,
+        box: npt.ArrayLike | None = None,
+    ) -> Iterator[StreamEvent]:
         """Do as `ask` does, yielding each finished `Step`, each piece of text, and the `Answer` last."""
-        answer = yield from self._events(image, question, streaming=True)
+        answer = yield from self._events(self._request(image, question, prior, box, streaming=True))
         yield answer
 
     def report(self, image: MedicalImage) -> Report:
         """Describe `image`: what was found, short answers to fixed questions, an impression."""
-        trace = Trace()
-        evidence_of = self._open(image, trace)
-        evidence = self._gather(evidence_of, "", trace)
-        questions = report_questions(image)
-        with trace.step("generation", {"questions": [q.question for q in questions]}) as step:
-            with self._models_lock:
-                found = [evidence_of.gather(q.question).regions for q in questions]
-                prompts = [SpatialPrompt(q.question, image, r) for q, r in zip(questions, found, strict=True)]
-                replies = self._language_model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
-            step.outcome = f"{len(replies)} short answers"
-        return build_report(image, evidence.regions, questions, replies, trace.steps)
+        return abilities.write_report(self._bench, image)
 
-    # ---- the steps of a question -------------------------------------------------------------------
+    def measure(self, image: MedicalImage, phrases: Sequence[str], *, distance: bool = False) -> Measurements:
+        """Measure the boxes of `phrases`, in mm where the pixel spacing is known, else in pixels of `image`.
 
-    def _events(self, image: MedicalImage, question: str, *, streaming: bool) -> _Events:
-        trace = Trace()
-        plan = self._plan(question, image, trace)
-        yield trace.steps[-1]
-        if plan.intent is Intent.OUT_OF_SCOPE:
-            return abstain(plan.reason, Regions.empty(image.size), trace.steps)
-        if plan.intent is Intent.REPORT:
-            report = self.report(image)
-            yield from report.steps
-            return report_answer(report, trace.steps + report.steps)
-        evidence_of = self._open(image, trace)
-        yield trace.steps[-1]
-        if plan.intent is Intent.GROUND:
-            return (yield from self._locate(evidence_of, plan, trace))
-        evidence = self._gather(evidence_of, question, trace)
-        yield trace.steps[-1]
-        if plan.needs_region and set(plan.phrases) <= set(evidence.missing):
-            return abstain(_not_found(plan.phrases), evidence.regions, trace.steps)
-        prompt = SpatialPrompt(question.strip(), image, evidence.regions)
-        text, confidence = yield from self._generate(prompt, trace, streaming=streaming)
-        return cited_answer(prompt, text, confidence, evidence.missing if plan.needs_region else (), trace)
+        Args:
+            image: the picture.
+            phrases: as `ground` takes them.
+            distance: also between the two structures that `phrases` name.
 
-    def _plan(self, question: str, image: MedicalImage, trace: Trace) -> Plan:
-        with trace.step("plan", {"question": question}) as step:
-            plan = self._planner.plan(question, image.modality)
-            named = f"; names {', '.join(plan.phrases)}" if plan.phrases else ""
-            step.outcome = f"{plan.intent}{named}"
-        return plan
+        Raises:
+            RequestError: a distance is wanted, and `phrases` do not name exactly two structures.
+        """
+        return abilities.measure(self._bench, image, phrases, distance=distance)
 
-    def _open(self, image: MedicalImage, trace: Trace) -> ImageEvidence:
-        height, width = image.size
-        inputs = {"source_id": image.source_id[:16], "height": height, "width": width}
-        with trace.step("image", {**inputs, "modality": image.modality}) as step:
-            before = self._key(image) in self._images
-            evidence_of = self._evidence_of(image)
-            how = "encoded before" if before else "encoded"
-            step.outcome = f"{width} x {height} px, modality {image.modality or 'unknown'}, {how}"
-        return evidence_of
+    def compare(self, image: MedicalImage, prior: MedicalImage, phrases: Sequence[str] = ()) -> Comparison:
+        """Compare the boxes of `phrases` in `image` with those in `prior`; none means all that is known."""
+        return abilities.compare(self._bench, image, prior, phrases)
 
-    def _evidence_of(self, image: MedicalImage) -> ImageEvidence:
-        key = self._key(image)
-        with self._models_lock:
-            if key not in self._images:
-                self._images[key] = ImageEvidence(self.grounder, image, box_threshold=self._threshold)
-            self._images.move_to_end(key)
-            while len(self._images) > _CACHED_IMAGES:
-                self._images.popitem(last=False)
-            return self._images[key]
+    def segment(self, image: MedicalImage, phrases: Sequence[str]) -> Segmentation:
+        """Find `phrases` and draw their masks, with areas in mm2 where the pixel spacing is known.
+
+        Raises:
+            RuntimeError: no segmenter is configured.
+        """
+        return abilities.segment(self._bench, image, phrases)
+
+    def describe(self, image: MedicalImage, box: npt.ArrayLike, *, question: str = "") -> MarkedRegion:
+        """Describe the marked `box`, (4,) xyxy in pixels of `image`: place, size, what it overlaps.
+
+        The language model, where there is one, answers `question` about it ("What is shown ...?" if empty).
+
+        Raises:
+            RequestError: it is no box inside the picture.
+        """
+        return abilities.describe(self._bench, image, box, question=question)
+
+    def modality(self, image: MedicalImage) -> ImageModality:
+        """Say what kind of image it is: as it says, else as the grounder takes it, else unknown."""
+        return abilities.modality(self._bench, image)
 
     @staticmethod
-    def _key(image: MedicalImage) -> tuple[str, str | None]:
-        return image.source_id, image.modality
+    def _request(
+        image: MedicalImage,
+        question: str,
+        prior: MedicalImage | None,
+        box: npt.ArrayLike | None,
+        *,
+        streaming: bool,
+    ) -> Request:
+        marked = None if box is None else check_box(box, image)
+        return Request(image, question, prior, marked, streaming)
 
-    def _gather(self, evidence_of: ImageEvidence, question: str, trace: Trace) -> Evidence:
-        with trace.step("grounding", {"grounder": self.grounder.name}) as step:
-            with self._models_lock:
-                evidence = evidence_of.gather(question)
-            step.inputs["phrases"] = list(evidence.asked)
-            step.outcome = _found(evidence.regions, evidence.missing)
-        return evidence
-
-    def _locate(self, evidence_of: ImageEvidence, plan: Plan, trace: Trace) -> _Events:
-        image = evidence_of.image
-        if not plan.phrases:
-            labels = vocabulary_for(image, self.grounder.ontology)
-            known = ", ".join(labels) or "nothing in this kind of image"
-            reason = f"No structure that I know is named; in this picture I can look for: {known}."
-            return abstain(reason, Regions.empty(image.size), trace.steps)
-        inputs = {"grounder": self.grounder.name, "phrases": list(plan.phrases)}
-        with trace.step("grounding", inputs) as step:
-            with self._models_lock:
-                regions = evidence_of.ground(plan.phrases)
-            step.outcome = _found(regions, regions.missing)
+    def _events(self, request: Request) -> Events:
+        trace = Trace()
+        with trace.step("plan", {"question": request.question}) as step:
+            plan = self._planner.plan(request.question, request.image.modality)
+            named = f"; names {', '.join(plan.phrases)}" if plan.phrases else ""
+            step.outcome = f"{plan.intent}{named}"
         yield trace.steps[-1]
-        if not len(regions):
-            return abstain(_not_found(plan.phrases), regions, trace.steps)
-        return answer_from_regions(image, regions, trace.steps)
-
-    def _generate(
-        self, prompt: SpatialPrompt, trace: Trace, *, streaming: bool
-    ) -> Generator[Step | str, None, tuple[str, float | None]]:
-        vlm = self._language_model
-        inputs = {"vlm": vlm.name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
-        with trace.step("generation", inputs) as step:
-            if streaming:
-                pieces = vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS)
-                text, confidence = yield from read_stream(pieces, self._models_lock)
-            else:
-                with self._models_lock:
-                    generation = vlm.generate([prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
-                text, confidence = generation.text, generation.confidence
-            step.outcome = text or "the model gave no text"
-        yield trace.steps[-1]
-        return text, confidence
-
-
-def _not_found(phrases: Sequence[str]) -> str:
-    verb = "was" if len(phrases) == 1 else "were"
-    return sentence_case(f"{', '.join(phrases)} {verb} looked for in this picture and not found.")
-
-
-def _found(regions: Regions, missing: Sequence[str]) -> str:
-    pairs = zip(regions.phrases, regions.scores.tolist(), strict=True)
-    found = ", ".join(f"{phrase} ({score:.2f})" for phrase, score in pairs) or "no region"
-    return f"{found}; not found: {', '.join(missing)}" if missing else found
+        return (yield from steps.run(self._bench, request, plan, trace))

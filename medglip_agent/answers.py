@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 from llm.types import Answer, Report, SpatialPrompt, Step
 
 from .citations import choose_citations, cite, cited_regions, contradiction, strip_citations
@@ -15,13 +16,14 @@ from .report import report_text
 from .trace import Trace
 
 MAX_NEW_TOKENS: Final = 32
+RAW: Final = Certainty()
 UNGROUNDED: Final = "No region supports this answer."
 
 _DESCRIBED_PER_LABEL: Final = 3
 
 
 def combine_confidence(generation: float, scores: Sequence[float]) -> float:
-    """Return the confidence of a generated answer, in [0, 1]; uncalibrated: it ranks, it is no probability.
+    """Return the raw confidence of a generated answer, in [0, 1]: it ranks, it is no probability.
 
     sqrt(g * s): the geometric mean of g, the generation's confidence (geometric mean token probability), and
     s, the mean score of the cited regions; g alone where nothing is cited.
@@ -31,15 +33,30 @@ def combine_confidence(generation: float, scores: Sequence[float]) -> float:
     return math.sqrt(generation * math.fsum(scores) / len(scores))
 
 
+def answer_confidence(generation: float, scores: Sequence[float], certainty: Certainty) -> float:
+    """Return how sure an answer is: calibrated where the model has a calibration, else raw.
+
+    The calibration was fitted on the generation's confidence alone, so the regions' scores stay out of it.
+    """
+    if certainty.calibration is not None:
+        return certainty.calibration(generation)
+    return combine_confidence(generation, scores)
+
+
 def abstain(reason: str, regions: Regions, steps: Sequence[Step]) -> Answer:
     """Return an answer that says why there is none."""
     return Answer(f"I cannot answer this. {reason}", regions, None, True, tuple(steps), reason)
 
 
 def cited_answer(
-    prompt: SpatialPrompt, text: str, confidence: float | None, missing: Sequence[str], trace: Trace
+    prompt: SpatialPrompt,
+    text: str,
+    confidence: float | None,
+    missing: Sequence[str],
+    trace: Trace,
+    certainty: Certainty = RAW,
 ) -> Answer:
-    """Return the language model's `text` with the citations that support it.
+    """Return the language model's `text` with the citations that support it, or an abstention.
 
     Args:
         prompt: what the model was given; its regions are the ones that can be cited.
@@ -47,6 +64,7 @@ def cited_answer(
         confidence: of the generation, None where unknown.
         missing: labels that the question rests on and that were not found; they are said.
         trace: gets a step that tells what was cited, and what the model got wrong.
+        certainty: how sure the model's answers are; one less sure than its threshold is withheld.
     """
     regions = prompt.regions if prompt.regions is not None else Regions.empty(prompt.image.size)
     words = strip_citations(text)
@@ -66,8 +84,16 @@ def cited_answer(
     reason = " ".join(reasons)
     sentence = f"{words.rstrip('.')} {cite(cited)}".strip() + "."
     scores = [float(regions.scores[i]) for i in cited]
-    combined = None if confidence is None else combine_confidence(confidence, scores)
-    return Answer(f"{sentence} {reason}".strip(), regions, combined, False, trace.steps, reason)
+    sure = None if confidence is None else answer_confidence(confidence, scores, certainty)
+    calibrated = sure is not None and certainty.calibration is not None
+    if sure is not None and sure < certainty.threshold:
+        kind = "confidence" if calibrated else "uncalibrated confidence"
+        reason = (
+            f"The answer would not be sure enough: {kind} {sure:.2f}, {certainty.threshold:.2f} is asked."
+        )
+        text = f"I cannot answer this. {reason}"
+        return Answer(text, regions, sure, True, trace.steps, reason, calibrated)
+    return Answer(f"{sentence} {reason}".strip(), regions, sure, False, trace.steps, reason, calibrated)
 
 
 def answer_from_regions(image: MedicalImage, regions: Regions, steps: Sequence[Step]) -> Answer:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from grounding.boxes import box_iou
 from grounding.hierarchy import consistent
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+
+from .protocols import GrounderLike
 
 if TYPE_CHECKING:
     from llm.data.vqa_rad import VQAExample
@@ -39,37 +41,6 @@ _COLOUR_SPREAD: Final = 24
 
 
 _SAME_IOU: Final = 0.7
-
-
-class GroundedImageLike(Protocol):
-    """An encoded image that can be asked for phrases many times (`grounding.predictor.GroundedImage`)."""
-
-    def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
-        """Return the regions of `phrases`, boxes xyxy in pixels of the original image."""
-        ...
-
-
-class GrounderLike(Protocol):
-    """What this package needs from `grounding.Grounder`."""
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """What changes with its weights or calibration."""
-        ...
-
-    @property
-    def ontology(self) -> Ontology:
-        """The label tree as the checkpoint knows it."""
-        ...
-
-    def set_image(self, image: MedicalImage) -> GroundedImageLike:
-        """Encode `image` once."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +91,10 @@ class ImageEvidence:
         """
         threshold = self._threshold if box_threshold is None else box_threshold
         return _distinct(self._grounded.ground(tuple(phrases), box_threshold=threshold).sorted())
+
+    def modality_probabilities(self) -> Mapping[tuple[str, ...], float]:
+        """Return what the grounder takes the image for, whatever the image says; empty = it cannot tell."""
+        return self._grounded.modality_probabilities()
 
     @cached_property
     def vocabulary(self) -> Regions:

@@ -1,27 +1,27 @@
-"""What a request needs: a rule-based planner behind a protocol, so that another can take its place.
+"""What a request needs: a planner behind a protocol, so that another can take its place.
 
-Reads the user's text only to choose steps; nothing in it is obeyed. Knows no model and no image.
+Owns the plan, what is carried over from earlier turns, and the default planner, which works by rules: cues of
+intents (`planner_intents`) and the label tree (`planner_phrases`, `planner_lexicon`). Text is only read to
+choose steps; nothing in it is obeyed. Knows no model and no image.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from grounding.label_text import Side
 from grounding.ontology import Ontology
 
+from .planner_intents import CHATTER, Intent, Wish, is_elliptic, read_intent
+from .planner_phrases import PhraseReader, Reading
+
+__all__ = ["MAX_QUESTION_CHARACTERS", "NO_TURNS", "Conversation", "Intent", "Plan", "Planner", "RulePlanner"]
+
 MAX_QUESTION_CHARACTERS: Final = 2000
-
-
-class Intent(StrEnum):
-    """What the user wants."""
-
-    GROUND = "ground"
-    ASK = "ask"
-    REPORT = "report"
-    OUT_OF_SCOPE = "out of scope"
+_TURNS_READ: Final = 8  # a follow-up points back at what was just said
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Plan:
 
     Attributes:
         intent: what to do.
-        phrases: the labels that the text names.
+        phrases: the labels that the text is about and that the model knows.
+        unknown: what else the text is about: labels that the model does not know, words that no label says.
         needs_region: the question is about the place, size or look of `phrases`, so that it has no answer
             when none of them is found.
         reason: why the request is out of scope; empty otherwise.
@@ -38,84 +39,178 @@ class Plan:
 
     intent: Intent
     phrases: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     needs_region: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a user has asked about one image so far; kept by the caller, one a session.
+
+    Attributes:
+        texts: the earlier requests, oldest first.
+    """
+
+    texts: tuple[str, ...] = ()
+
+    def then(self, text: str) -> Conversation:
+        """Return the conversation with `text` asked."""
+        return Conversation((*self.texts, text))
+
+
+NO_TURNS: Final = Conversation()
 
 
 class Planner(Protocol):
     """Chooses the steps of a request."""
 
-    def plan(self, text: str, modality: str | None) -> Plan:
-        """Return the plan for the user's `text` about an image of `modality` (DICOM code or None)."""
+    def plan(self, text: str, modality: str | None, conversation: Conversation = NO_TURNS) -> Plan:
+        """Return the plan for the user's `text` about an image of `modality` (DICOM code or None).
+
+        Args:
+            text: the request.
+            modality: DICOM code, or None when unknown.
+            conversation: what was asked before it.
+        """
         ...
 
 
-_GROUND: Final = re.compile(
-    r"^(please\s+|can you\s+|could you\s+)*"
-    r"(ground|show|highlight|mark|outline|segment|locate|localise|localize|find|detect|box|point (to|at|out)|"
-    r"draw (a |the )?(box|boxes|outline)\b.*?(round|around|on))\b",
-    re.IGNORECASE,
-)
-_REPORT: Final = re.compile(
-    r"^(please\s+|can you\s+|could you\s+)*"
-    r"((write|generate|give|make|draft|create|produce)\b.*\breports?\b|report\b|"
-    r"(describe|summari[sz]e) (the |this |these )?"
-    r"(image|picture|scan|study|x-?ray|radiograph|findings)\W*$)",
-    re.IGNORECASE,
-)
+@dataclass(frozen=True)
+class _Turn:
+    """A request as understood: names of the whole tree and the user's own words."""
+
+    intent: Intent
+    names: tuple[str, ...] = ()
+    reason: str = ""
+
+
+_LOCATED: Final = (Intent.GROUND, Intent.SEGMENT, Intent.MEASURE)
+_NAMELESS: Final = (Intent.MODALITY, Intent.OUT_OF_SCOPE)
+_UNSAID: Final = (None, Intent.ASK, Intent.GROUND, Intent.OUT_OF_SCOPE)  # what a few words may seem to want
+
 _NEEDS_REGION: Final = re.compile(
     r"^\W*(where|which)\b|\b(what|which) (part|side|lobe|quadrant|region)\b|"
     r"\b(where (is|are|was|were|do|does|can))\b|"
     r"\b(location|position|size|diameter|dimensions?|shape|colou?r) of\b|"
-    r"\bhow (large|big|small|wide|long|tall)\b|\bwhat (size|shape|colou?r)\b|\blooks? like\b|"
-    r"\bappearance of\b|^\W*(measure|describe)\b",
+    r"\bwhat (size|shape|colou?r)\b|\blooks? like\b|\bappearance of\b|^\W*describe\b",
     re.IGNORECASE,
 )
-_ADVICE: Final = re.compile(
-    r"\b(prescri\w+|dos(e|es|age)|should (i|we|he|she|they|the patient) (take|have|get|undergo|stop)|"
-    r"how (do|should) (i|we|you) treat|survive|survival|prognosis|life expectancy|insurance)\b",
-    re.IGNORECASE,
+_POINTS_BACK: Final = re.compile(
+    r"\b(its?|they|them|their|theirs|these|those|that|this|same|one|ones|other|again|opposite|contralateral|there)\b"
 )
-_SMALL_TALK: Final = re.compile(
-    r"^\W*(hi|hello|hey|thanks|thank you|good (morning|evening|afternoon)|bye|who are you|how are you|"
-    r"what can you do|help)\b[^a-z]*$",
-    re.IGNORECASE,
+_PRONOUN: Final = re.compile(
+    r"(?<!is )(?<!was )\b(its?|they|them|their)\b(?! (possible|ok|okay|fine|safe|true|likely|looks)\b)"
 )
+_CARRIES_ON: Final = re.compile(
+    r"\b(and|what about|how about|same|again|other|next|opposite|contralateral|likewise|ditto|instead|"
+    r"rather|also|too|then|but|no|meant|mean|repeat|one|ones|it|them|that|those|continue|both)\b"
+)
+_OTHER_SIDE: Final = re.compile(r"\b(other|opposite|contralateral)\b")
+_OTHER: Final[dict[Side, Side]] = {"right": "left", "left": "right"}
+_BOTH: Final[tuple[Side, ...]] = ("right", "left")
+_FEW_WORDS: Final = 4
 
 
 class RulePlanner:
-    """Planner v0: regular expressions and the label ontology; the same text always gives the same plan."""
+    """Planner by rules and the label ontology; the same texts always give the same plan."""
 
     def __init__(self, ontology: Ontology | None = None) -> None:
         """Name things by `ontology`, such as a grounder's; None for the whole label tree."""
         self._ontology = ontology or Ontology.load()
+        self._reader = PhraseReader(self._ontology)
 
-    def plan(self, text: str, modality: str | None) -> Plan:
-        """Return the plan for `text`.
+    def plan(self, text: str, modality: str | None, conversation: Conversation = NO_TURNS) -> Plan:
+        """Return the plan for `text`, with what it leaves unsaid taken from `conversation`.
 
         Raises:
             ValueError: `text` is longer than MAX_QUESTION_CHARACTERS.
         """
-        text = text.strip()
-        if len(text) > MAX_QUESTION_CHARACTERS:
+        if len(text.strip()) > MAX_QUESTION_CHARACTERS:
             raise ValueError(
-                f"a question may have up to {MAX_QUESTION_CHARACTERS} characters, got {len(text)}: shorten it"
+                f"a question may have up to {MAX_QUESTION_CHARACTERS} characters, got {len(text.strip())}: "
+                "shorten it"
             )
-        if refusal := _out_of_scope(text):
-            return Plan(Intent.OUT_OF_SCOPE, reason=refusal)
-        if _REPORT.search(text):
-            return Plan(Intent.REPORT)
-        phrases = self._ontology.mentions(text, modality)
-        if _GROUND.search(text):
-            return Plan(Intent.GROUND, phrases, needs_region=True)
-        return Plan(Intent.ASK, phrases, needs_region=bool(phrases) and bool(_NEEDS_REGION.search(text)))
+        before: _Turn | None = None
+        for earlier in conversation.texts[-_TURNS_READ:]:
+            turn = self._understand(earlier[:MAX_QUESTION_CHARACTERS], modality, before)
+            if turn.intent is not Intent.OUT_OF_SCOPE:
+                before = turn if turn.names or before is None else replace(turn, names=before.names)
+        turn = self._understand(text, modality, before)
+        known, unknown = self._by_knowledge(turn.names)
+        asked = turn.intent in _LOCATED or (turn.intent is Intent.ASK and bool(_NEEDS_REGION.search(text)))
+        return Plan(turn.intent, known, unknown, needs_region=bool(known) and asked, reason=turn.reason)
+
+    def _by_knowledge(self, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The labels that stand for `names` in the model's vocabulary, and the names that it has none for."""
+        entries = self._ontology.tree.entry_of
+        known: list[str] = []
+        unknown: list[str] = []
+        for name in names:
+            entry = entries.get(name)
+            pair = entry is not None and len(entry.sides) == 2 and name == entry.word
+            parts = [entry.sided(side) for side in entry.sides] if entry and pair else [name]
+            if name in self._ontology.names:
+                parts = [name]
+            labels = [label for part in parts if part in entries for label in self._ontology.as_known(part)]
+            known += labels
+            unknown += [] if labels else [name]
+        return tuple(dict.fromkeys(known)), tuple(unknown)
+
+    # ---- one turn ---------------------------------------------------------------------------------------
+
+    def _understand(self, text: str, modality: str | None, before: _Turn | None) -> _Turn:
+        reading = self._reader.read(text, modality)
+        wish = read_intent(reading.masked)
+        if before is not None and _carries_on(reading, wish):
+            wish = Wish(before.intent)
+        intent, reason = wish.intent, wish.reason
+        if intent is None or (intent is Intent.ASK and not reading.understood):
+            intent, reason = Intent.OUT_OF_SCOPE, CHATTER
+        names = () if intent in _NAMELESS else self._names(reading, intent, before)
+        return _Turn(intent, names, reason)
+
+    def _names(self, reading: Reading, intent: Intent, before: _Turn | None) -> tuple[str, ...]:
+        names = reading.names
+        if intent is Intent.DESCRIBE_REGION:  # "the lesion that I boxed": the box, not every lesion
+            names = tuple(name for name in names if name not in reading.of_groups)
+        if before is None or intent is Intent.DESCRIBE_REGION:
+            return names
+        if names:
+            first = re.search("ORGAN|FINDING", reading.masked)
+            pronoun = _PRONOUN.search(reading.masked)
+            back = (
+                pronoun and first and (pronoun.start() < first.start() or _is_object(reading.masked, pronoun))
+            )
+            return tuple(dict.fromkeys((*before.names, *names))) if back else names
+        if intent is Intent.REPORT and not _POINTS_BACK.search(reading.masked):
+            return names
+        short = len(reading.masked.split()) <= _FEW_WORDS or bool(reading.sides)
+        if intent is Intent.ASK and not short and not _POINTS_BACK.search(reading.masked):
+            return names
+        return self._on_side(before.names, reading)
+
+    def _on_side(self, names: Sequence[str], reading: Reading) -> tuple[str, ...]:
+        """The names that a follow-up points back at, on the sides that it says."""
+        labels = self._ontology.tree.labels
+        sides: tuple[Side, ...] = reading.sides
+        if not sides and _OTHER_SIDE.search(reading.masked):
+            sides = tuple(_OTHER[side] for name in names if name in labels and (side := labels[name].side))
+        elif not sides and re.search(r"\b(both|either|each|bilateral)\b", reading.masked):
+            sides = _BOTH
+        return self._reader.with_sides(names, sides) if sides else tuple(names)
 
 
-def _out_of_scope(text: str) -> str:
-    if not re.search(r"\w", text):
-        return "The question is empty: ask something about the picture."
-    if _SMALL_TALK.match(text):
-        return "I answer questions about a medical picture: ask what it shows, or where something is."
-    if _ADVICE.search(text):
-        return "I only describe what a picture shows; treatment and prognosis are for the treating physician."
-    return ""
+def _carries_on(reading: Reading, wish: Wish) -> bool:
+    """Whether the intent is that of the turn before."""
+    if wish.intent not in _UNSAID or not is_elliptic(reading.masked):
+        return False
+    return bool(reading.names or reading.sides or _CARRIES_ON.search(reading.masked))
+
+
+def _is_object(masked: str, pronoun: re.Match[str]) -> bool:
+    """Whether a pronoun is a place: "cysts in it"."""
+    before = masked[: pronoun.start()]
+    return bool(
+        re.search(r"\b(in|of|inside|within|on|near|around|next to|behind|above|below|from) $", before)
+    )

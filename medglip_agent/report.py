@@ -1,6 +1,7 @@
-"""Report v0: sentences with their regions, from templates and from short answers of the language model.
+"""Reports: sentences with their regions, from templates and short answers, or in a model's own words.
 
-A sentence that no region supports is marked so. Knows no model: it is given regions and replies.
+A sentence that no region supports is marked so, and one that the grounder contradicts says what was found.
+Knows no network: it is given regions, replies and callables.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+from llm.report import Claim, Ground, Writer, check_report, write_report
 from llm.types import Finding, Generation, Report, Step
 
 from . import NOTICE
@@ -79,8 +81,9 @@ def build_report(
     questions: Sequence[ReportQuestion],
     replies: Sequence[Generation],
     steps: Sequence[Step],
+    ground: Ground | None = None,
 ) -> Report:
-    """Put the report together.
+    """Put the report together, and check what the language model says of lesions.
 
     Args:
         image: the picture, for places and sizes.
@@ -88,17 +91,43 @@ def build_report(
         questions: what the language model was asked.
         replies: its replies, one a question.
         steps: the trace.
+        ground: looks again for what the replies claim; None compares them with `regions`.
     """
     findings = [*_region_findings(image, regions)]
+    said: list[tuple[Claim, ...]] = [()] * len(findings)
     alarms: list[str] = []
     for item, reply in zip(questions, replies, strict=True):
         words = strip_citations(reply.text).rstrip(".") or "no answer from the language model"
         cited = choose_citations(item.question, words, regions, image.modality)
         findings.append(Finding(f"{item.subject}: {words}.", cited, bool(cited)))
+        said.append(_claims(item.question, words, regions, image.modality))
         if item.alarming and _YES.match(words):
             alarms.append(f"{item.subject.lower()} ({cite(cited) or 'no region supports this'})")
     impression = _impression(regions, alarms)
-    return Report(tuple(findings), impression, regions, tuple(steps))
+    report = Report(tuple(findings), impression, regions, tuple(steps))
+    return check_report(report, said, image, ground or (lambda _, names: regions))
+
+
+def written_report(
+    vlm: Writer, image: MedicalImage, regions: Regions, ground: Ground, ontology: Ontology
+) -> Report:
+    """Return a report in the language model's own words, for models that learned to write one.
+
+    Args:
+        vlm: writes it.
+        image: the picture.
+        regions: everything found in it.
+        ground: looks again for what the report claims.
+        ontology: the labels as the grounder knows them.
+    """
+
+    def names_in(text: str) -> tuple[str, ...]:
+        return ontology.mentions(text, image.modality)
+
+    def lesions_in(text: str) -> tuple[str, ...]:
+        return _lesions(names_in(text))
+
+    return write_report(vlm, image, regions, ground, names_in, lesions_in)
 
 
 def report_text(report: Report) -> str:
@@ -106,7 +135,8 @@ def report_text(report: Report) -> str:
     lines = ["Findings:"]
     for finding in report.findings:
         mark = cite(finding.region_ids) if finding.grounded else "(not grounded)"
-        lines.append(f"- {finding.sentence} {mark}")
+        against = f" (contradicted: {finding.conflict})" if finding.conflict else ""
+        lines.append(f"- {finding.sentence} {mark}{against}")
     if not report.findings:
         lines.append("- Nothing that can be described was found. (not grounded)")
     return "\n".join([*lines, f"Impression: {report.impression}"])
@@ -124,9 +154,23 @@ def _region_findings(image: MedicalImage, regions: Regions) -> list[Finding]:
     return findings
 
 
+def _claims(question: str, reply: str, regions: Regions, modality: str | None) -> tuple[Claim, ...]:
+    """Return what a yes or no to a question says of the lesions that the question names."""
+    if not (_YES.match(reply) or _NO.match(reply)):
+        return ()
+    named = Ontology.load().known_to(regions.asked).mentions(question, modality)
+    return tuple(Claim(lesion, bool(_YES.match(reply))) for lesion in _lesions(named))
+
+
+def _lesions(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels that are lesions: an organ is not denied by what is said of it."""
+    ontology = Ontology.load()
+    return tuple(label for label in labels if ontology.label(label).granularity == "lesion")
+
+
 def _impression(regions: Regions, alarms: Sequence[str]) -> str:
     ontology = Ontology.load()
-    lesions = [label for label in ontology.names if ontology.label(label).granularity == "lesion"]
+    lesions = _lesions(ontology.names)
     parts: list[str] = []
     for lesion in lesions:
         if cited := [i for i, phrase in enumerate(regions.phrases) if phrase == lesion]:

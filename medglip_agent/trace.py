@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grounding.types import Regions
 from llm.types import Step
 
 
@@ -45,6 +46,13 @@ class Trace:
         start = time.perf_counter()
         yield running
         self._steps.append(Step(name, running.inputs, running.outcome, time.perf_counter() - start))
+
+
+def found(regions: Regions, missing: Sequence[str]) -> str:
+    """Return what was found with scores, and what was not, as one line for the trace."""
+    pairs = zip(regions.phrases, regions.scores.tolist(), strict=True)
+    there = ", ".join(f"{phrase} ({score:.2f})" for phrase, score in pairs) or "no region"
+    return f"{there}; not found: {', '.join(missing)}" if missing else there
 
 
 def step_to_dict(step: Step) -> dict[str, Any]:

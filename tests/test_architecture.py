@@ -261,7 +261,7 @@ def test_pinned_dependencies_satisfy_the_project():
     wanted = [*project["dependencies"], *extras["dev"]]
     for own in [name for name in wanted if name.startswith(project["name"])]:  # extras that dev has too
         wanted.remove(own)
-        wanted += [name for extra in re.findall(r"\w+", own.partition("[")[2]) for name in extras[extra]]
+        wanted += [name for extra in re.findall(r"[\w-]+", own.partition("[")[2]) for name in extras[extra]]
     assert not {canonical(re.split(r"[<>=!~\[; ]", name)[0]) for name in wanted} - pins
     assert "+cpu" not in (ROOT / "constraints.txt").read_text()
 

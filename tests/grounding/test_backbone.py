@@ -12,7 +12,8 @@ from grounding.backbone import (
     EfficientNetLite,
     EfficientNetLiteConfig,
     InvertedResidual,
-    _pad_same,
+    _lead_with_zeros,
+    _pads,
 )
 
 # (index of the block, input channels, hidden channels, output channels, kernel), written out from the
@@ -102,13 +103,13 @@ def test_published_tensor_missing_or_misshapen_is_named(published, shape):
 )
 def test_same_padding_puts_the_odd_pixel_right_and_below(size, kernel, before, after):
     torch.manual_seed(0)
-    image, weight = torch.randn(1, 1, size, 9), torch.randn(1, 1, kernel, kernel)
-    sides = (kernel // 2, kernel // 2, before, after)  # of the columns, then of the rows
-    for turned, pads in ((False, sides), (True, sides[2:] + sides[:2])):
-        x = image.mT if turned else image
-        padded_weight, padding = _pad_same(weight, x.shape[-2:], stride=2)
-        got = F.conv2d(x, padded_weight, stride=2, padding=padding)
-        torch.testing.assert_close(got, F.conv2d(F.pad(x, pads), weight, stride=2))
+    assert _pads(size, kernel, 2) == (before, after)
+    weight, other = torch.randn(1, 1, kernel, kernel), _pads(9, kernel, 2)
+    for shape, rows, columns in (((size, 9), (before, after), other), ((9, size), other, (before, after))):
+        image = torch.randn(1, 1, *shape)
+        led = _lead_with_zeros(weight, rows, columns)
+        got = F.conv2d(image, led, stride=2, padding=(rows[1], columns[1]))
+        torch.testing.assert_close(got, F.conv2d(F.pad(image, (*columns, *rows)), weight, stride=2))
 
 
 def test_strided_convolution_by_hand():

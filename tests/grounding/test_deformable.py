@@ -6,11 +6,17 @@ import pytest
 import torch
 from torch import nn
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    MMGroundingDinoDeformableLayer,
     MMGroundingDinoMultiscaleDeformableAttention,
     MultiScaleDeformableAttention,
 )
 
-from grounding.deformable import LeanDeformableAttention, SparseDeformableAttention, use_sparse_attention
+from grounding.deformable import (
+    LeanDeformableAttention,
+    LeanDeformableLayer,
+    SparseDeformableAttention,
+    use_sparse_attention,
+)
 
 SHAPES = [(5, 7), (3, 4), (1, 2)]
 TOKENS = sum(height * width for height, width in SHAPES)
@@ -97,3 +103,22 @@ def test_the_whole_module_is_the_library_s(coordinates, tiny_config, randomise):
         results.append([output, weights, *gradients])
     for theirs, mine in zip(*results, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_whole_layer_is_the_library_s(dropout, tiny_config, randomise):
+    library = MMGroundingDinoDeformableLayer(tiny_config(dropout=dropout)).train()
+    randomise(library, 5)
+    ours = copy.deepcopy(library)
+    use_sparse_attention(nn.ModuleList([ours]))
+    assert type(ours) is LeanDeformableLayer and list(ours.state_dict()) == list(library.state_dict())
+    results = []
+    for layer in (library, ours):
+        torch.manual_seed(6)
+        tokens = torch.randn(2, TOKENS, 32, requires_grad=True)
+        places = (torch.randn(2, TOKENS, 32), torch.rand(2, TOKENS, 3, 2), torch.tensor(SHAPES), SHAPES)
+        hidden, weights = layer(tokens, torch.ones(2, TOKENS, dtype=torch.bool), *places)
+        hidden.square().sum().backward()
+        results.append([hidden, weights, tokens.grad, *(p.grad for p in layer.parameters())])
+    for theirs, mine in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)

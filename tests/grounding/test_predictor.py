@@ -394,6 +394,15 @@ def test_an_unknown_kind_of_image_is_inferred(grounder_of, modality, logits, row
     assert (len(stub.prompts[0][0]) > 4) == (row == 2)  # the word follows what was inferred
 
 
+def test_what_the_network_takes_an_image_for_whatever_the_image_says(grounder_of):
+    stub = StubModel(TWO_BOXES, {HEART: [0.6, 0.9]})
+    grounder = grounder_of(stub)
+    assert grounder.set_image(picture()).modality_probabilities() == {}  # no head
+    stub.modality_logits = [0.0, float(np.log(3.0))]
+    told = grounder.set_image(picture(modality="CR")).modality_probabilities()
+    assert told == pytest.approx({("CR",): 0.25, ("CT",): 0.75})
+
+
 def test_a_new_network_infers_nothing(grounder_of, make_tiny_model):
     model = make_tiny_model()
     assert grounder_of(model).set_image(picture()).modality_id == 0

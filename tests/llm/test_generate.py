@@ -1,5 +1,7 @@
 """Generation: batches, confidence, streams, loading, the Auto classes, another family on the same path."""
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 import torch
 
 from grounding.types import MedicalImage, Regions
-from llm.generate import VisionLanguageModel
+from llm.config import ModelConfig
+from llm.generate import VisionLanguageModel, load_model
 from llm.nano import register
 from llm.nano.checkpoint import add_adapter, build_nano, load_nano, save_nano
 from llm.nano.configuration import NanoVLMConfig
@@ -67,9 +70,64 @@ def test_confidence_is_the_geometric_mean_of_the_token_probabilities(
     assert generation.confidence == pytest.approx(float(logits.softmax(-1).max()), rel=1e-4)
 
 
-def test_tokens_after_the_end_do_not_count(model: VisionLanguageModel) -> None:
-    end = model.processor.tokenizer.eos_token_id
-    assert model._used(torch.tensor([[5, end, end], [5, 6, 7]])).tolist() == [[1, 1, 0], [1, 1, 1]]
+@pytest.fixture
+def further(two_regions: Regions) -> list[SpatialPrompt]:
+    """Two pictures in turn, region blocks that differ, questions of different lengths."""
+    questions = ("Why?", "Is there a mass in the right lung or in the left kidney?", "Where is it?")
+    some = two_regions[np.array([False, True])]
+    blocks = (two_regions, some, None, two_regions, Regions.empty((40, 60), ("liver",)), two_regions)
+    return [SpatialPrompt(questions[k % 3], image(k % 2), regions) for k, regions in enumerate(blocks)]
+
+
+def test_a_shared_beginning_changes_no_answer(
+    model: VisionLanguageModel, checkpoint: Path, further: list[SpatialPrompt]
+) -> None:
+    plain = load_model(ModelConfig(model=str(checkpoint), dtype="float32", device="cpu", pictures=0))
+    assert isinstance(plain, VisionLanguageModel)
+    plain.prefixes.active = False
+    expected = plain.generate(further, max_new_tokens=6)
+    for _ in range(2):  # the second time every picture is known
+        found = model.generate(further, max_new_tokens=6)
+        assert [g.text for g in found] == [g.text for g in expected]
+        for figure in ("confidence", "margin"):
+            assert [getattr(g, figure) for g in found] == pytest.approx(
+                [getattr(g, figure) for g in expected], rel=1e-3
+            )
+    assert "".join(model.stream(further[1], max_new_tokens=6)).strip() == expected[1].text
+
+
+def test_a_further_question_reads_only_what_is_new(
+    model: VisionLanguageModel, two_regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    embed = model.model.embed
+    monkeypatch.setattr(model.model, "embed", lambda ids, f: read.append(ids.shape[1]) or embed(ids, f))
+    for question in ("Is it left?", "Is it right?"):
+        model.generate([SpatialPrompt(question, image(0), two_regions)], max_new_tokens=1)
+    asked = len(model.processor.tokenizer("right?<|im_end|>\n<|im_start|>assistant\n")["input_ids"])
+    assert read[0] > 40 and read[1] <= asked + 1
+    model.prefixes.clear()
+    model.generate([SpatialPrompt("Is it left?", image(0), two_regions)], max_new_tokens=1)
+    assert read[2] == read[0]
+
+
+def test_only_the_latest_pictures_are_kept(checkpoint: Path, further: list[SpatialPrompt]) -> None:
+    config = ModelConfig(model=str(checkpoint), dtype="float32", device="cpu", pictures=1, batch=4)
+    model = VisionLanguageModel.from_config(config)
+    model.generate(further, max_new_tokens=1)
+    assert [model.inputs.picture_key(p) in model.prefixes for p in further[:2]] == [False, True]
+    forgetful = VisionLanguageModel.from_config(replace(config, pictures=0))
+    assert forgetful.generate(further, max_new_tokens=3) == forgetful.generate(further, max_new_tokens=3)
+    assert "".join(forgetful.stream(further[0], max_new_tokens=3))
+    assert model.inputs.picture_key(further[0]) not in forgetful.prefixes
+
+
+def test_a_stop_text_ends_a_reply(model: VisionLanguageModel, prompts: list[SpatialPrompt]) -> None:
+    whole = model.generate(prompts, max_new_tokens=6)
+    stop = [whole[0].text[2:4]]
+    stopped = model.generate(prompts, max_new_tokens=6, stop=stop)
+    assert [g.text for g in stopped] == [g.text.split(stop[0])[0].strip() for g in whole]
+    assert "".join(model.stream(prompts[0], max_new_tokens=6, stop=stop)).strip() == stopped[0].text
 
 
 def test_the_stream_joins_to_the_generation(model: VisionLanguageModel, prompts: list[SpatialPrompt]) -> None:
@@ -83,6 +141,20 @@ def test_the_stream_joins_to_the_generation(model: VisionLanguageModel, prompts:
     (whole,) = model.generate(prompts[:1], max_new_tokens=6)
     assert "".join(pieces).strip() == streamed.text == whole.text
     assert streamed.confidence == pytest.approx(whole.confidence, abs=1e-6)
+
+
+def test_a_reader_who_leaves_ends_the_generation(
+    model: VisionLanguageModel, prompts: list[SpatialPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", None)
+    read, embed = [], model.model.embed
+    monkeypatch.setattr(model.model, "embed", lambda ids, f: read.append(1) or embed(ids, f))
+    running = threading.active_count()
+    stream = model.stream(prompts[0], max_new_tokens=400)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == running and len(read) < 400
+    assert model.generate(prompts[:1], max_new_tokens=2)[0].text
 
 
 def test_an_error_in_the_stream_reaches_the_caller(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -32,6 +33,7 @@ class FakeGrounder:
     def __init__(self, found: Found) -> None:
         self.found = found
         self.ontology = nano_ontology()
+        self.modalities: dict[tuple[str, ...], float] = {}
         self.encoded = 0
         self.calls: list[tuple[str, ...]] = []
 
@@ -55,6 +57,21 @@ class FakeGroundedImage:
             image_size=self.image.size,
         )
         return regions.above(self.grounder.default_threshold if box_threshold is None else box_threshold)
+
+    def modality_probabilities(self) -> Mapping[tuple[str, ...], float]:
+        return self.grounder.modalities
+
+
+class FakeSegmenter:
+    """Draws the left half of each box."""
+
+    name = "fake-segmenter"
+
+    def segment(self, image: MedicalImage, regions: Regions) -> Regions:
+        masks = np.zeros((len(regions), *image.size), dtype=bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, regions.boxes.astype(int), strict=True):
+            mask[y1:y2, x1 : (x1 + x2) // 2] = True
+        return replace(regions, masks=masks)
 
 
 class FakeVLM:
@@ -102,6 +119,11 @@ def grounder() -> FakeGrounder:
 @pytest.fixture
 def vlm() -> FakeVLM:
     return FakeVLM({"more opaque": "left", "normal": "yes"})
+
+
+@pytest.fixture
+def segmenter() -> FakeSegmenter:
+    return FakeSegmenter()
 
 
 @pytest.fixture

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from grounding.types import MedicalImage, PixelSpacing
+from grounding.types import MedicalImage, PixelSpacing, Regions
+from llm.types import Generation, SpatialPrompt
 from medglip_agent import NOTICE
 from medglip_agent.agent import MedGLIPAgent
-from medglip_agent.report import report_text
+from medglip_agent.report import ReportQuestion, build_report, report_text, written_report
 
 
 def test_findings_and_impression(grounder: Any, vlm: Any, chest: MedicalImage) -> None:
@@ -59,3 +61,44 @@ def test_sizes_in_mm_where_the_spacing_is_known(grounder: Any, vlm: Any, chest: 
     detector = MedicalImage(chest.pixels, "CR", spacing=PixelSpacing(0.5, 0.25, "detector"))
     report = MedGLIPAgent(grounder, vlm).report(detector)
     assert "(20 x 80 mm at the detector, 27 % of the picture)" in report.findings[0].sentence
+
+
+def fracture(found: bool) -> Regions:
+    one = Regions(np.array([[0, 0, 20, 24]]), np.array([0.6]), np.array([0]), ("bone fracture",), (240, 200))
+    return one if found else one[[]]
+
+
+def test_replies_that_the_grounder_contradicts_are_marked(chest: MedicalImage) -> None:
+    question = ReportQuestion("Fracture", "Is there a bone fracture?")
+    denied = build_report(chest, fracture(True), [question], [Generation("no", 0.9)], ())
+    assert denied.findings[-1].conflict == "bone fracture was found [R1] with score 0.60."
+    assert "Fracture: no. [R1] (contradicted: bone fracture was found" in report_text(denied)
+    claimed = build_report(chest, fracture(False), [question], [Generation("yes", 0.9)], ())
+    assert claimed.findings[-1].conflict == "bone fracture was looked for and not found."
+    again = build_report(
+        chest, fracture(False), [question], [Generation("yes", 0.9)], (), lambda *_: fracture(True)
+    )
+    assert (again.findings[-1].region_ids, again.findings[-1].conflict) == ((0,), "")
+    unclear = build_report(chest, fracture(True), [question], [Generation("left", 0.9)], ())
+    assert unclear.findings[-1].conflict == ""
+
+
+def test_what_is_said_of_an_organ_does_not_deny_it(grounder: Any, vlm: Any, chest: MedicalImage) -> None:
+    grounder.found = {**grounder.found, "heart": [((60, 90, 150, 180), 0.9)]}
+    report = MedGLIPAgent(grounder, vlm).report(chest)
+    assert "Enlarged heart: no." in [f.sentence for f in report.findings]
+    assert not [f for f in report.findings if f.conflict]
+
+
+def test_a_report_in_the_models_own_words(grounder: Any, chest: MedicalImage) -> None:
+    vlm = FakeReporter()
+    report = written_report(vlm, chest, fracture(True), lambda *_: fracture(True), grounder.ontology)
+    assert [(f.sentence, f.region_ids, bool(f.conflict)) for f in report.findings] == [
+        ("There is no bone fracture.", (), True),
+        ("The heart is normal.", (), False),
+    ]
+
+
+class FakeReporter:
+    def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
+        return [Generation("Findings: There is no bone fracture. The heart is normal.", 0.5) for _ in prompts]

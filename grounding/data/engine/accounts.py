@@ -15,6 +15,12 @@ import pyarrow.compute as pc
 
 from ..schema import SPLITS
 
+COUNTED = (
+    *("units", "units_read", "units_quarantined", "images", "images_out"),
+    *("annotations", "parts", "merged", "clipped", "regions_out"),
+)
+"""What every source's account states, 0 where nothing was counted."""
+
 
 class AccountingError(RuntimeError):
     """The counts of a build do not add up: something was lost or counted twice, a fault of the builder."""
@@ -30,7 +36,7 @@ class Account:
 
     def __init__(self) -> None:
         """Open it empty."""
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         self.images_dropped: Counter[str] = Counter()
         self.regions_dropped: Counter[str] = Counter()
 

@@ -2,8 +2,9 @@
 
     python -m grounding.data.phantoms.sets --out DIR --count 100 --modality CR --seed 0
 
-A folder holds ``train.json`` (boxes xywh in pixels, masks as compressed RLE, categories with granularity) and
-``images/``. Every phantom of a modality is annotated for all labels of that modality.
+A folder holds ``train.json`` or, with ``--split val``, ``val.json`` (boxes xywh in pixels, masks as
+compressed RLE, categories with granularity) and ``images/``. Every phantom of a modality is annotated for all
+labels of that modality.
 """
 
 from __future__ import annotations
@@ -45,19 +46,25 @@ def write_phantom_sets(
     modalities: Sequence[str] = tuple(MODALITIES),
     first_seed: int = FIRST_SEED,
     size: int = SIZE,
+    split: str = "train",
 ) -> list[Path]:
     """Write ``count`` phantoms of each modality into a folder of its own in ``out``; returns the folders."""
     folders = []
     for modality in tqdm(modalities, desc="drawing phantoms"):
         folders.append(out / _folder_name(modality))
-        write_phantom_set(folders[-1], modality, count, first_seed, size)
+        write_phantom_set(folders[-1], modality, count, first_seed, size, split)
     return folders
 
 
 def write_phantom_set(
-    folder: Path, modality: str, count: int, first_seed: int = FIRST_SEED, size: int = SIZE
+    folder: Path,
+    modality: str,
+    count: int,
+    first_seed: int = FIRST_SEED,
+    size: int = SIZE,
+    split: str = "train",
 ) -> None:
-    """Write ``train.json`` and ``images/`` with ``count`` phantoms, seeds from ``first_seed``.
+    """Write ``<split>.json`` and ``images/`` with ``count`` phantoms, seeds from ``first_seed``.
 
     Raises:
         ValueError: there is no phantom of this modality or size.
@@ -79,7 +86,7 @@ def write_phantom_set(
         for index, name in enumerate(labels)
     ]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "train.json").write_text(json.dumps(content))
+    (folder / f"{split}.json").write_text(json.dumps(content))
 
 
 def _folder_name(modality: str) -> str:
@@ -126,9 +133,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--seed", type=int, default=FIRST_SEED, help=f"of the first phantom (default {FIRST_SEED})"
     )
     parser.add_argument("--size", type=int, default=SIZE, help=f"side in pixels (default {SIZE})")
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="name of the json")
     args = parser.parse_args(argv)
     for folder in write_phantom_sets(
-        args.out, args.count, args.modality or tuple(MODALITIES), args.seed, args.size
+        args.out, args.count, args.modality or tuple(MODALITIES), args.seed, args.size, args.split
     ):
         print(folder)
 

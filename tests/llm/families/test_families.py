@@ -90,6 +90,27 @@ def test_a_family_goes_all_the_way(
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_a_shared_beginning_changes_no_answer_of_a_family(
+    name: str, tiny_family: Callable[[str], Path], two_regions: Regions
+) -> None:
+    questions = ("Why?", "Is there a mass in the right lung?", "Where is it?", "Is it left?")
+    prompts = [SpatialPrompt(q, picture(k % 2), two_regions) for k, q in enumerate(questions)]
+    base = ModelConfig(model=str(tiny_family(name)), dtype="float32", device="cpu")
+    plain = VisionLanguageModel.from_config(base)
+    plain.prefixes.active = False
+    sharing = VisionLanguageModel.from_config(base)
+    assert sharing.prefixes.active == (name != "paligemma")
+    expected = plain.generate(prompts, max_new_tokens=4)
+    for _ in range(2):  # the second time both pictures are known
+        found = sharing.generate(prompts, max_new_tokens=4)
+        assert [g.text for g in found] == [g.text for g in expected]
+        assert [g.confidence for g in found] == pytest.approx([g.confidence for g in expected], rel=1e-3)
+    assert (sharing.inputs.picture_key(prompts[0]) in sharing.prefixes) == (
+        name not in ("paligemma", "gemma3")
+    )
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_only_the_reply_and_its_end_are_learned(
     name: str, tiny_family: Callable[[str], Path], prompts: list[SpatialPrompt]
 ) -> None:
