@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.predictions import Predictions, Row
 from benchmarks.report_figures import ReportStatistics, difference_table
 from benchmarks.report_figures import differences as report_differences
+from benchmarks.run_folder import check_same_data, read_run
 from benchmarks.runner import exit_code
 from benchmarks.summary import compare, comparison_table
 
@@ -54,27 +54,27 @@ def compare_runs(a: str, b: str, protocol: str | None = None) -> tuple[str, dict
         What was run ("vqa" or "report"), "a - b" -> figures as in metrics.json, and the protocol.
 
     Raises:
-        ValueError: the runs have no condition in common, or other samples.
+        ValueError: the runs are on other data, have no condition in common, or are of grounding.
     """
-    metrics_a, metrics_b = (_metrics(name) for name in (a, b))
-    kinds = [metrics.get("kind", "vqa") for metrics in (metrics_a, metrics_b)]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"expected two runs of one kind, got {kinds[0]} and {kinds[1]}")
-    pairs = _pairs(a, b, metrics_a, metrics_b)
-    protocol = protocol or str(metrics_a["headline"])
-    known = list(metrics_a["conditions"][pairs[0][0]])
+    run_a, run_b = (read_run(_folder(name)) for name in (a, b))
+    check_same_data(run_a, run_b)
+    if run_a.kind == "grounding":
+        raise ValueError(f"{a}: boxes are compared by run_grounding.py --peers grounder:CHECKPOINT")
+    pairs = _pairs(a, b, run_a.metrics, run_b.metrics)
+    protocol = protocol or str(run_a.metrics["headline"])
+    known = list(run_a.metrics["conditions"][pairs[0][0]])
     if protocol not in known:
         raise ValueError(f"{a}: expected a protocol of {', '.join(known)}, got {protocol!r}")
     found = {}
     for condition_a, condition_b in pairs:
         name = f"{_folder(a).name}:{condition_a} - {_folder(b).name}:{condition_b}"
-        if kinds[0] == "report":
+        if run_a.kind == "report":
             found[name] = report_differences(
                 _statistics(a, condition_a), _statistics(b, condition_b), seed=SEED
             )
         else:
-            found[name] = compare(_rows(a, condition_a), _rows(b, condition_b), protocol, seed=SEED)
-    return kinds[0], found, protocol
+            found[name] = compare(run_a.rows[condition_a], run_b.rows[condition_b], protocol, seed=SEED)
+    return run_a.kind, found, protocol
 
 
 def _pairs(
@@ -96,18 +96,6 @@ def _pairs(
 
 def _folder(name: str) -> Path:
     return Path(name.partition(":")[0])
-
-
-def _metrics(name: str) -> dict[str, Any]:
-    path = _folder(name) / "metrics.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is absent: finish the run first")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _rows(name: str, condition: str) -> list[Row]:
-    rows = Predictions(_folder(name)).rows
-    return [row for (_, boxes), row in rows.items() if boxes == condition]
 
 
 def _statistics(name: str, condition: str) -> ReportStatistics:

@@ -11,10 +11,13 @@ from PIL import Image
 from benchmarks import run_report
 from benchmarks.compare import compare_runs
 from benchmarks.compare import main as compare_main
+from benchmarks.leaderboard import make_boards
 from benchmarks.metrics.label_f1 import label_f1
 from benchmarks.metrics.labeller import label_report
 from benchmarks.metrics.overlap import bleu, cider, report_tokens, rouge_l
+from benchmarks.page import IMAGES, TEXTS, build_page
 from benchmarks.report_figures import ReportStatistics, figures
+from benchmarks.run_folder import read_run
 from benchmarks.tasks.report import r2gen_text
 from grounding.types import Regions
 from llm.types import Generation
@@ -241,3 +244,23 @@ def test_radeval_is_named_unavailable_where_it_is(mimic, tmp_path, monkeypatch):
 def test_reports_have_no_oracle(mimic, tmp_path):
     with pytest.raises(ValueError, match="no true boxes"):
         run_report.main(flags_of(mimic, tmp_path / "run", "--boxes", "oracle"))
+
+
+def test_the_page_shows_reports_and_no_reference(mimic_run, mimic, tmp_path):
+    text = build_page(read_run(mimic_run), data_dir=mimic, regions=tmp_path / "regions.jsonl")
+    assert text.count("<image ") == 2 and IMAGES in text  # of three reports, the nearest and the farthest
+    assert "There is a moderate left pleural effusion." in text and "(empty)" in text
+    assert "effusion 0.90" in text and "Pleural Effusion" in text and "predicted - shuffled" in text
+    assert "Dropped when read: 1 no frontal view, 1 no findings" in text
+    assert "Mild edema" not in text and not [p for _, _, p, *_ in STUDIES if p in text]
+    assert TEXTS in build_page(read_run(mimic_run))
+
+
+def test_reports_stand_in_a_leaderboard(mimic_run):
+    (board,) = make_boards([read_run(mimic_run)], "rouge_l")
+    head, rows = board.table()
+    assert head[3:8] == ["rouge_l", "label_macro_14", "bleu_4", "cider", "first - this"]
+    assert len(rows) == 5 and board.entries[0].score >= board.entries[-1].score
+    assert board.differences[-1]["difference"]["mean"] == pytest.approx(
+        board.entries[0].score - board.entries[-1].score
+    )
