@@ -153,12 +153,11 @@ def _answer(row: Row, images: Mapping[str, Path], regions: Mapping[str, Regions]
     told = [("answer", row["prediction"] or "(empty)")]
     told += [("truth", row["reference"])] if row["reference"] is not None else []
     told += [("confidence", f"{row['confidence']:.2f}")] if row["confidence"] is not None else []
-    told += [(name, f"{value:.3g}") for name, value in row["scores"].items() if value is not None]
+    told += [("scores", ", ".join(f"{k} {v:.3g}" for k, v in row["scores"].items() if v is not None))]
     told += [("failed", row["error"])] if row.get("error") else []
     told += [("sample", row["qid"])]
-    return tag(
-        "article", drawn, tag("p", row["question"], class_="asked"), facts(told), class_=f"card {kind}"
-    )
+    asked = tag("p", row["question"], class_="asked")
+    return tag("article", drawn, asked, keys(marks) if drawn else "", facts(told), class_=f"card {kind}")
 
 
 def _marks(regions: Regions) -> list[Mark]:

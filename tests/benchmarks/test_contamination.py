@@ -1,22 +1,17 @@
-"""What a test shares with training, on pictures made for it."""
+"""What a test shares with training, on phantoms."""
 
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.contamination import Hashed, image_files, main, shared_images
+from grounding.data.phantoms import make_phantom
 
 
-def scene(seed, size=(96, 128)):
-    """A smooth picture of its own: a few blobs, as perceptual hashes see them."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size[0], : size[1]]
-    image = np.zeros(size)
-    for cy, cx, width in rng.uniform([0, 0, 8], [*size, 30], (6, 3)):
-        image += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
-    return Image.fromarray((255 * image / image.max()).astype(np.uint8))
+def scene(seed):
+    """A phantom chest of its own."""
+    return Image.fromarray(make_phantom("CR", seed).image.pixels)
 
 
 @pytest.fixture

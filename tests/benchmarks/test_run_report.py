@@ -251,7 +251,7 @@ def test_the_page_shows_reports_and_no_reference(mimic_run, mimic, tmp_path):
     assert text.count("<image ") == 2 and IMAGES in text  # of three reports, the nearest and the farthest
     assert "There is a moderate left pleural effusion." in text and "(empty)" in text
     assert "effusion 0.90" in text and "Pleural Effusion" in text and "predicted - shuffled" in text
-    assert "Dropped when read: 1 no frontal view, 1 no findings" in text
+    assert "Dropped when read: 1 no findings, 1 no frontal view" in text
     assert "Mild edema" not in text and not [p for _, _, p, *_ in STUDIES if p in text]
     assert TEXTS in build_page(read_run(mimic_run))
 
