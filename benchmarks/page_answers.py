@@ -122,7 +122,7 @@ def _comparisons(run: RunFolder) -> Html:
     overall = {pair: cells[ALL] for pair, cells in comparisons.items()}
     return section(
         f"Paired differences ({run.metrics['headline']})",
-        interval_plot([Dot.of(pair, cell["difference"]) for pair, cell in overall.items()], "a - b, paired"),
+        interval_plot([Dot.of(p, cell["difference"]) for p, cell in overall.items()], "a - b", signed=True),
         comparison_rows(overall),
         tag("p", HOLM.format(cluster=run.metrics.get("cluster", "image")), class_="remark"),
     )
@@ -192,7 +192,14 @@ def _report_results(run: RunFolder) -> Html:
         interval_plot(dots, f"{headline}, all reports"),
         table(["metric", *conditions], rows),
         tag("p", note, class_="remark"),
+        *(_radeval(name, found) for name, found in run.metrics.get("radeval", {}).items()),
     )
+
+
+def _radeval(condition: str, found: Mapping[str, Mapping[str, Any]]) -> Html:
+    told = [f"{name} {value:.3f}" for name, value in found["scores"].items()]
+    told += [f"{name} unavailable ({why})" for name, why in found["unavailable"].items()]
+    return tag("p", f"{condition}, by radeval: {'; '.join(told)}")
 
 
 def _report_comparisons(run: RunFolder) -> Html:
@@ -205,7 +212,9 @@ def _report_comparisons(run: RunFolder) -> Html:
     return section(
         f"Paired differences ({headline})",
         interval_plot(
-            [Dot.of(pair, cells[headline]["difference"]) for pair, cells in comparisons.items()], "a - b"
+            [Dot.of(pair, cells[headline]["difference"]) for pair, cells in comparisons.items()],
+            "a - b",
+            signed=True,
         ),
         table(["metric", *comparisons], rows),
         tag("p", note, class_="remark"),
@@ -229,7 +238,8 @@ def _gallery(run: RunFolder, groups: Sequence[Group], data_dir: Path | None, reg
         if group.shown:
             parts.append(tag("h3", f"{group.name}: {len(group.shown)} of {group.total}"))
             parts.append(answer_cards(group.shown, images, boxes, group.kind))
-    note = f"Condition {run.lead}; right and wrong ones are drawn at random, always the same."
+    how = "right and wrong ones are drawn at random, always the same"
+    note = f"Condition {run.lead}; {'ranked by ROUGE-L' if run.kind == 'report' else how}."
     note += "" if images else " Images are shown with --data-dir."
     return section("Answers", tag("p", note, class_="remark"), *parts) if parts else Html()
 

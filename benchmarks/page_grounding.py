@@ -137,7 +137,7 @@ def _differences(run: RunFolder) -> Html:
     note = "Differences of the same resamples. Intervals are not adjusted for standing in one table."
     return section(
         "Paired differences",
-        interval_plot(dots, f"{HEADLINE}, a - b, {MEAN}"),
+        interval_plot(dots, f"{HEADLINE}, a - b, {MEAN}", signed=True),
         table(["a - b", *TOPICS["Detection"]], rows),
         tag("p", note, class_="remark"),
     )

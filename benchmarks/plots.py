@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from benchmarks.markup import Html, tag
 from grounding.evaluate import DetectionResult
 
-_WIDTH, _ROW, _LABEL, _VALUE, _FOOT = 760, 24, 230, 70, 30
+_WIDTH, _ROW, _LABEL, _VALUE, _FOOT = 780, 24, 250, 70, 30
 """Pixels of an interval plot: in all, a row, room for names, room for figures, the axis."""
 SERIES = 6
 """Colours that page.css has for series (`s0`, `s1`, ...)."""
@@ -31,14 +31,18 @@ class Dot(NamedTuple):
         return cls(name, interval["mean"], interval["low"], interval["high"], series)
 
 
-def interval_plot(dots: Sequence[Dot], title: str) -> Html:
+def interval_plot(dots: Sequence[Dot], title: str, *, signed: bool = False) -> Html:
     """Means as dots with their intervals as bars, one below the other; empty without rows.
 
-    The axis is [0, 1], or for differences symmetric about 0, which is then drawn as a line.
+    Args:
+        dots: the rows.
+        title: shown above.
+        signed: for differences: the axis is symmetric about 0, which is drawn as a line; else it is [0, 1],
+            or ends above 1 where a metric does.
     """
     if not dots:
         return Html()
-    low, high = _range(dots)
+    low, high = _range(dots, signed)
     left, right = _LABEL, _WIDTH - _VALUE
     bottom = _ROW * len(dots) + 8
 
@@ -48,7 +52,7 @@ def interval_plot(dots: Sequence[Dot], title: str) -> Html:
     marks = []
     for k in range(5):
         value = low + (high - low) * k / 4
-        kind = "zero" if low < 0 and k == 2 else "grid"
+        kind = "zero" if signed and k == 2 else "grid"
         marks.append(tag("line", x1=x(value), x2=x(value), y1=4, y2=bottom, class_=kind))
         marks.append(tag("text", f"{value:.3g}", x=x(value), y=bottom + 16, class_="tick middle"))
     for place, dot in enumerate(dots):
@@ -63,19 +67,19 @@ def interval_plot(dots: Sequence[Dot], title: str) -> Html:
     return _picture(_WIDTH, bottom + _FOOT, title, marks)
 
 
-def _range(dots: Sequence[Dot]) -> tuple[float, float]:
-    """(0, 1) where all lies in it, else (-m, m)."""
-    least, most = min(d.low for d in dots), max(d.high for d in dots)
-    if least >= 0 and most <= 1:
+def _range(dots: Sequence[Dot], signed: bool) -> tuple[float, float]:
+    """The ends of the axis, round numbers."""
+    wide = max(max(abs(dot.low), abs(dot.high)) for dot in dots) or 1.0
+    if not signed and wide <= 1:
         return 0.0, 1.0
-    wide = max(abs(least), abs(most)) or 1.0
-    step = 10.0 ** math.floor(math.log10(wide))
-    wide = math.ceil(wide / step * 2) * step / 2
-    return (-wide if least < 0 else 0.0), wide
+    step = 10.0 ** math.floor(math.log10(wide)) / 2
+    wide = math.ceil(round(wide / step, 6)) * step
+    return -wide if signed else 0.0, wide
 
 
-def _short(name: str, most: int = 34) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _short(name: str, most: int = 33) -> str:
+    """The name, its middle left out where it is long: both ends tell names apart."""
+    return name if len(name) <= most else f"{name[:14]}…{name[-(most - 15) :]}"
 
 
 def curve_plot(

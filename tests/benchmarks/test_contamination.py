@@ -74,6 +74,20 @@ def test_a_benchmark_against_its_own_training_part(data, capsys):
     assert "6 test images against 6 training images: 6 with the same pixels" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("split", "counts"),
+    [
+        ("official-test", "203 test images against 314 training images: 203 with the same pixels, 0 more"),
+        ("disjoint-test", "47 test images against 252 training images: 0 with the same pixels, 0 more"),
+    ],
+)
+def test_vqa_rad(data_dir, capsys, split, counts):
+    """The figures of docs/benchmarks.md."""
+    code = main(["--task", "vqa_rad", "--split", split, "--data-dir", str(data_dir)])
+    assert code == int(split == "official-test")
+    assert counts in capsys.readouterr().out
+
+
 def test_usage_is_told(tmp_path, capsys):
     for flags in ([], ["--task", "slake"], ["--train", "a"]):
         with pytest.raises(SystemExit):

@@ -130,15 +130,21 @@ def test_tags_escape_all_but_markup():
 
 
 def test_interval_plot_places_means_and_ends():
-    # 760 wide, names 230, figures 70: 0 lies at x = 230, 1 at 690, .5 at 460.
+    # 780 wide, names 250, figures 70: 0 lies at x = 250, 1 at 710, .5 at 480.
     svg = interval_plot([Dot("half", 0.5, 0.0, 1.0), Dot("<all>", 1.0, 1.0, 1.0, 1)], "t")
-    assert 'x1="230.0" x2="690.0" y1="20" y2="20" class="bar s0"' in svg
-    assert '<circle cx="460.0" cy="20"' in svg and '<circle cx="690.0" cy="44"' in svg
+    assert 'x1="250.0" x2="710.0" y1="20" y2="20" class="bar s0"' in svg
+    assert '<circle cx="480.0" cy="20"' in svg and '<circle cx="710.0" cy="44"' in svg
     assert "&lt;all&gt;" in svg and "0.500" in svg
     # Differences of at most .08 are drawn on [-.08, .08], with a line at 0.
-    svg = interval_plot([Dot("d", 0.04, -0.02, 0.08)], "t")
-    assert '<circle cx="575.0"' in svg and 'x1="460.0" x2="460.0" y1="4" y2="32" class="zero"' in svg
+    svg = interval_plot([Dot("d", 0.04, -0.02, 0.08)], "t", signed=True)
+    assert '<circle cx="595.0"' in svg and 'x1="480.0" x2="480.0" y1="4" y2="32" class="zero"' in svg
+    assert ">5</text>" in interval_plot([Dot("cider", 3.4, 0, 4.9)], "t")  # the axis ends at 5
     assert interval_plot([], "t") == "" == curve_plot({}, "t", "x", "y")
+
+
+def test_long_names_keep_both_ends():
+    svg = interval_plot([Dot("a-long-folder/checkpoint, boxes predicted", 0, 0, 0)], "t")
+    assert ">a-long-folder/…t, boxes predicted</text>" in svg
 
 
 def test_curve_plot_spaces_named_places_evenly():
