@@ -87,22 +87,20 @@ class RegionModel:
         return len(sample.prompt) + _CHARACTERS_OF_A_REGION * len(regions)
 
     def answer(self, samples: Sequence[Sample], condition: str) -> list[Answer]:
-        """Cached answers, and one forward batch for the others."""
-        regions = self.by_condition[condition]
-        keys = [self._key(sample, regions.get(sample.sample_id)) for sample in samples]
-        answers = [self.cache.get(key) if key else None for key in keys]
-        absent = [k for k, answer in enumerate(answers) if answer is None]
-        for k, made in zip(absent, self._generate([samples[k] for k in absent], regions), strict=True):
-            answers[k] = made
-            if key := keys[k]:
-                self.cache.put(key, made)
-        return [answer for answer in answers if answer is not None]
+        """Cached answers, and one forward batch for the others; of equal samples one is asked.
 
-    def _key(self, sample: Sample, regions: Regions | None) -> str:
-        """The cache's key, empty without a cache."""
+        Without a cache every sample is asked, so that batches are always the same.
+        """
+        regions = self.by_condition[condition]
         if self.cache.folder is None:
-            return ""
-        return self.cache.key(sample.image_path, self._prompt(sample), regions)
+            return self._generate(samples, regions)
+        keys = [self.cache.key(s.image_path, self._prompt(s), regions.get(s.sample_id)) for s in samples]
+        known = {key: answer for key in keys if (answer := self.cache.get(key)) is not None}
+        absent = {key: s for key, s in zip(keys, samples, strict=True) if key not in known}
+        for key, made in zip(absent, self._generate(list(absent.values()), regions), strict=True):
+            self.cache.put(key, made)
+            known[key] = made
+        return [known[key] for key in keys]
 
     def _prompt(self, sample: Sample) -> str:
         return f"{sample.prompt} {self.instruction}".strip()

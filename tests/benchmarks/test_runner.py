@@ -215,6 +215,24 @@ def test_answers_are_shared_between_runs_by_all_that_decides_them(
     assert sum(map(len, fourth.seen)) == 36
 
 
+def test_equal_questions_have_one_answer_in_the_cache_and_are_all_asked_without(
+    data, tmp_path, use_model, fake_model, checkpoint, arguments
+):
+    root = data / "vqa" / "vqa_rad"
+    test = json.loads((root / "testset.json").read_text())
+    (root / "testset.json").write_text(json.dumps([*test, {**test[3], "qid": 300}]))
+    flags = ["--boxes", "none", "--model", checkpoint()]
+    plain = use_model(fake_model())
+    run_vqa.main(arguments(data, tmp_path / "a", *flags))
+    assert sum(map(len, plain.seen)) == 13
+    cached = use_model(fake_model())
+    run_vqa.main(arguments(data, tmp_path / "b", *flags, "--cache", tmp_path / "cache"))
+    assert sum(map(len, cached.seen)) == 12
+    use_model(fake_model())
+    run_vqa.main(arguments(data, tmp_path / "c", *flags, "--cache", tmp_path / "cache"))
+    assert same_files(tmp_path / "b", tmp_path / "c")
+
+
 def test_the_key_of_an_answer_holds_everything(tmp_path):
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     a.write_bytes(b"a")
