@@ -75,6 +75,36 @@ def shuffle_regions(
     return shuffled
 
 
+def shuffle_alike(samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int) -> dict[str, Regions]:
+    """Give every sample the regions of another image, as like its own question as there is one.
+
+    Best is another patient's sample of the stratum (asks the same of the same phrases), then another image of
+    the patient, then any other image. Regions are scaled to the image that gets them.
+
+    Args:
+        samples: the whole evaluation set: what is drawn depends on it.
+        regions: by sample id, of the samples' own images.
+        seed: of the choice.
+
+    Raises:
+        ValueError: there is only one image.
+    """
+    rng = np.random.default_rng(seed)
+    strata: dict[str, list[Sample]] = {}
+    for sample in samples:
+        strata.setdefault(sample.stratum, []).append(sample)
+    shuffled = {}
+    for sample in samples:
+        alike = [s for s in strata[sample.stratum] if s.image_path != sample.image_path]
+        donors = [s for s in alike if s.cluster != sample.cluster] or alike
+        donors = donors or [s for s in samples if s.image_path != sample.image_path]
+        if not donors:
+            raise ValueError("expected at least two images to shuffle regions between, got 1")
+        donor = donors[int(rng.integers(len(donors)))]
+        shuffled[sample.sample_id] = rescale(regions[donor.sample_id], regions[sample.sample_id].image_size)
+    return shuffled
+
+
 def _donors(samples: Sequence[Sample], rng: np.random.Generator) -> dict[str, str]:
     """A derangement of images: image -> the image whose regions it gets."""
     strata: dict[str, dict[str, None]] = {}

@@ -146,6 +146,13 @@ def calibration_hash(args: argparse.Namespace) -> str | None:
     return sha256_files([path]) if path and path.is_file() and not args.no_calibration else None
 
 
+def shown_from(source: AnswerSource, sets: Sequence[TargetSet]) -> dict[str, Any]:
+    """What a detector shows by default: the least score of each label, and the least presence."""
+    labels = dict.fromkeys(label for targets in sets for label in targets.labels)
+    scores = {label: float(source.threshold.score(label)) for label in labels}
+    return {"scores": scores, "presence": source.threshold.presence}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write results, tables, plots and manifest.json; print the COCO table of the checkpoint."""
     args = parse(argv)
@@ -163,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "checkpoint": args.checkpoint,
         "checkpoint_sha256": checkpoint_hash(grounder_folder(args.checkpoint)),
         "calibration_sha256": calibration_hash(args),
+        "thresholds": {source.name: shown_from(source, sets) for source in sources},
         "phrases_per_pass": args.phrases_per_pass,
         "peers": args.peers,
         "limit": args.limit,

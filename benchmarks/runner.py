@@ -1,70 +1,97 @@
-"""Predictions on disk: made in fixed batches, appended as they come, resumed with identical results.
+"""One run of a benchmark: fixed batches, shards, resume, failures, and the rows of all conditions at the end.
 
-Knows tasks and a `generate` callable, no model. One row a (sample, condition); `qid` + `boxes` is its key.
+Batches are formed over the whole set, sorted by length, and divided whole among processes: in float32, two
+processes give the files of one byte for byte. Knows tasks and models by their protocols only.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.models import Model
+from benchmarks.prediction_cache import Answer
+from benchmarks.predictions import Predictions, Row, to_row
+from benchmarks.run_config import RunConfig
+from benchmarks.shards import Shard
 from benchmarks.tasks.base import Sample, Task
 
-Row = dict[str, Any]
-Generate = Callable[[Sequence[Sample], str], list[tuple[str, float | None]]]
-"""(samples of one batch, condition) -> (text, confidence) a sample."""
+EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_GAVE_UP, EXIT_INTERRUPTED = 2, 3, 4, 130
+GIVE_UP_AFTER = 16
+"""So many samples failing in a row, none between them answered, are the model's fault and not theirs."""
 
 
-class Predictions:
-    """predictions.jsonl of one run, by (sample id, condition)."""
+class GaveUpError(RuntimeError):
+    """Nothing works any more; what was answered is on disk."""
 
-    def __init__(self, path: Path) -> None:
-        """Read what is there; a last line cut short by a kill is dropped."""
-        self.path = path
-        self.rows: dict[tuple[str, str], Row] = {}
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]
-            if whole != text:
-                path.write_text(whole, encoding="utf-8")
-            for row in map(json.loads, whole.splitlines()):
-                self.rows[row["qid"], row["boxes"]] = row
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Add rows and write them to disk at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
-        for row in rows:
-            self.rows[row["qid"], row["boxes"]] = row
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: rows by condition, each in the order of the samples."""
 
-    def of(self, condition: str, samples: Sequence[Sample]) -> list[Row]:
-        """The rows of one condition in the order of `samples`.
+    samples: Sequence[Sample]
+    rows: Mapping[str, list[Row]]
 
-        Raises:
-            ValueError: some are missing.
-        """
-        missing = [s.sample_id for s in samples if (s.sample_id, condition) not in self.rows]
-        if missing:
-            raise ValueError(
-                f"{self.path}: expected {len(samples)} predictions for boxes={condition}, "
-                f"{len(missing)} are missing, such as {missing[0]}; run the command again to finish"
-            )
-        return [self.rows[s.sample_id, condition] for s in samples]
+    @property
+    def failed(self) -> dict[str, int]:
+        """Samples without an answer, by condition; they count as wrong."""
+        return {name: sum(bool(row["error"]) for row in rows) for name, rows in self.rows.items()}
 
-    def finish(self, conditions: Sequence[str], samples: Sequence[Sample]) -> None:
-        """Rewrite the file in a fixed order, so that it does not tell how often the run was interrupted."""
-        kept = [row for c in conditions for row in self.of(c, samples)]
-        others = [r for (_, c), r in self.rows.items() if c not in conditions]
-        others.sort(key=lambda r: (r["boxes"], r["qid"]))
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text("".join(json.dumps(r) + "\n" for r in [*kept, *others]), encoding="utf-8")
-        partial.replace(self.path)
+
+def window(task: Task, config: RunConfig) -> list[Sample]:
+    """The samples that a run is about.
+
+    Raises:
+        ValueError: there is none.
+    """
+    everything = task.samples()
+    chosen = list(everything[config.offset :][: config.limit])
+    if not chosen:
+        raise ValueError(
+            f"{task.name} {task.split}: no sample left of {len(everything)} with offset {config.offset} "
+            f"and limit {config.limit} (dropped when read: {dict(task.dropped()) or 'none'})"
+        )
+    return chosen
+
+
+def answer_all(
+    task: Task,
+    samples: Sequence[Sample],
+    models: Mapping[str, Model],
+    config: RunConfig,
+    shard: Shard,
+) -> Outcome | None:
+    """Answer every sample under every condition; what is on disk is not asked again.
+
+    Args:
+        task: scores the answers.
+        samples: the whole set.
+        models: who answers, by condition, in the order of the results.
+        config: of the run.
+        shard: this process.
+
+    Returns:
+        The finished run in the process that merges, None in the others.
+
+    Raises:
+        GaveUpError: the model fails at everything.
+    """
+    predictions = Predictions(config.out, shard.part)
+    if config.retry_failed:
+        predictions.forget_failed()
+    answering = _Answering(task, predictions, quiet=shard.joined and not shard.first)
+    for condition, model in models.items():
+        own = shard.of(batches(samples, config.batch_size, lambda s: model.length(s, condition)))  # noqa: B023
+        answering.answer(condition, model, own)
+    shard.wait()
+    if not (shard.first and shard.joined):
+        return None
+    predictions.read()
+    predictions.finish(list(models), samples)
+    return Outcome(samples, {condition: predictions.of(condition, samples) for condition in models})
 
 
 def batches(
@@ -75,72 +102,81 @@ def batches(
     return [ordered[k : k + size] for k in range(0, len(ordered), size)]
 
 
-def predict(
-    task: Task,
-    samples: Sequence[Sample],
-    condition: str,
-    generate: Generate,
-    predictions: Predictions,
-    *,
-    batch_size: int,
-    length: Callable[[Sample], int] = lambda s: len(s.prompt),
-) -> None:
-    """Answer every sample under one condition; batches on disk in full are skipped, others done anew.
+class _Answering:
+    """Answers this process's batches; counts samples that fail in a row, over all conditions."""
 
-    Args:
-        task: scores the answers.
-        samples: the whole set.
-        condition: the value of `boxes` in each row.
-        generate: answers one batch.
-        predictions: where rows go.
-        batch_size: samples a batch.
-        length: sorts samples so that a batch holds prompts of similar length.
-    """
-    from tqdm import tqdm
+    def __init__(self, task: Task, predictions: Predictions, *, quiet: bool) -> None:
+        self.task, self.predictions, self.quiet = task, predictions, quiet
+        self.failed_in_a_row = 0
 
-    todo = batches(samples, batch_size, length)
-    with tqdm(total=len(samples), desc=f"boxes={condition}", unit="q", smoothing=0.1) as bar:
-        for batch in todo:
-            if not all((s.sample_id, condition) in predictions.rows for s in batch):
-                answers = generate(batch, condition)
-                rows = [
-                    to_row(task, s, condition, text, confidence)
-                    for s, (text, confidence) in zip(batch, answers, strict=True)
-                ]
-                predictions.append(rows)
-            bar.update(len(batch))
+    def answer(self, condition: str, model: Model, own: Sequence[list[Sample]]) -> None:
+        """Batches on disk in full are skipped, others done anew."""
+        from tqdm import tqdm
 
+        todo = [batch for batch in own if not self.predictions.has(condition, batch)]
+        if not todo:
+            return
+        model.prepare()
+        total = sum(map(len, own))
+        done = total - sum(map(len, todo))
+        with tqdm(total=total, initial=done, desc=condition, unit="q", disable=self.quiet) as bar:
+            for batch in todo:
+                answers = try_answers(model, batch, condition)
+                rows = [self._row(s, condition, a) for s, a in zip(batch, answers, strict=True)]
+                self.predictions.append(rows)
+                bar.update(len(batch))
 
-def to_row(task: Task, sample: Sample, condition: str, text: str, confidence: float | None) -> Row:
-    """One line of predictions.jsonl: plain JSON types, everything the tables need."""
-    return {
-        "qid": sample.sample_id,
-        "boxes": condition,
-        "prediction": text,
-        "confidence": confidence,
-        "reference": sample.reference,
-        "question": sample.prompt,
-        "cluster": sample.cluster,
-        "groups": {name: list(values) for name, values in sample.groups.items()},
-        "scores": task.scores(text, sample),
-    }
+    def _row(self, sample: Sample, condition: str, answer: Answer | Exception) -> Row:
+        if not isinstance(answer, Exception):
+            self.failed_in_a_row = 0
+            return to_row(self.task, sample, condition, *answer)
+        self.failed_in_a_row += 1
+        error = told(answer, sample)
+        if self.failed_in_a_row >= GIVE_UP_AFTER:
+            raise GaveUpError(f"{self.failed_in_a_row} samples failed in a row; the last: {error}")
+        return to_row(self.task, sample, condition, "", None, error)
 
 
-def check_identity(path: Path, identity: Mapping[str, Any]) -> None:
-    """Tie an output folder to one run: write `identity` once, refuse to continue another run's predictions.
+def try_answers(model: Model, batch: Sequence[Sample], condition: str) -> list[Answer | Exception]:
+    """The answers of a batch; where it fails, each sample by itself, so that only those at fault fail."""
+    try:
+        return list(model.answer(batch, condition))
+    except (
+        Exception
+    ) as error:  # whatever a model or a broken file raises is that sample's failure, kept and counted
+        if len(batch) == 1:
+            return [error]
+    return [answer for sample in batch for answer in try_answers(model, [sample], condition)]
 
-    Raises:
-        ValueError: the folder belongs to a run with other settings; the keys that differ are named.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(identity, indent=2), encoding="utf-8")
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    changed = {k: (before.get(k), identity.get(k)) for k in before.keys() | identity.keys()}
-    changed = {k: v for k, v in changed.items() if v[0] != v[1]}
-    if changed:
-        told = "; ".join(f"{k}: {old!r} there, {new!r} now" for k, (old, new) in sorted(changed.items()))
-        raise ValueError(
-            f"{path.parent} holds another run ({told}); choose another --out or delete the folder"
+
+def told(error: Exception, sample: Sample) -> str:
+    """What an error says, without the image's path: the folders of some sets are patients' numbers."""
+    text = f"{type(error).__name__}: {error}".replace(str(sample.image_path), sample.sample_id)
+    named = [part for part in (*sample.image_path.parts, sample.image_path.stem) if len(part) > 3]
+    return type(error).__name__ if any(part in text for part in named) else text
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """Run a command and turn what people can mend into a message and a code of its own."""
+    try:
+        return main()
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except GaveUpError as error:
+        print(f"error: {error}; mend it and run the same command again", file=sys.stderr)
+        return EXIT_GAVE_UP
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def code_of(outcome: Outcome | None, out: Path) -> int:
+    """0, or 3 with a word on what failed."""
+    failed: dict[str, Any] = {} if outcome is None else {k: n for k, n in outcome.failed.items() if n}
+    if failed:
+        print(
+            f"{out}: samples without an answer, counted as wrong: {failed}; --retry-failed asks them again",
+            file=sys.stderr,
         )
+    return EXIT_FAILED_SAMPLES if failed else 0

@@ -1,20 +1,27 @@
 """Uncertainty of benchmark figures: what belongs together is drawn together.
 
-Questions about one image, images of one patient are not independent, so whole clusters are resampled. Numpy
+Questions about one image, images of one patient are not independent, so whole clusters are resampled, and
+whole clusters change sign. One bootstrap for all figures: a mean of scores is a metric like any other. Numpy
 only, seeded. Sources: clustered (block) bootstrap with percentile intervals, Davison & Hinkley 1997, ch. 3.8
-and 5.3; exact McNemar test, McNemar 1947.
+and 5.3; paired permutation (sign-flip) test, Fisher 1935; exact McNemar test, McNemar 1947; Holm 1979.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
+Metric = Callable[[Floats], Floats]
+"""Times that each image counts (B, I) -> the metric (B,); see `grounding.evaluate.resampling`."""
+
 N_BOOTSTRAP = 5000
+"""Resamples, or sign patterns, behind the figures of single scores."""
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -62,25 +69,20 @@ def clustered_interval(
     Raises:
         ValueError: no scores, or lengths differ.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.size == 0 or values.size != len(clusters):
+    if not len(scores) or len(scores) != len(clusters):
         raise ValueError(
-            f"expected one cluster a score and at least one, "
-            f"got {values.size} scores and {len(clusters)} clusters"
+            f"expected one cluster a score and at least one, got {len(scores)} scores and "
+            f"{len(clusters)} clusters"
         )
-    index_of = {
-        c: k for k, c in enumerate(dict.fromkeys(clusters))
-    }  # first seen first: independent of hashing
-    index = np.array([index_of[c] for c in clusters])
-    sums = np.bincount(index, weights=values, minlength=len(index_of))
-    counts = np.bincount(index, minlength=len(index_of)).astype(np.float64)
-    n_clusters = len(index_of)
-    draws = np.random.default_rng(seed).multinomial(
-        n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap
-    )
-    means = (draws @ sums) / (draws @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high), values.size, n_clusters)
+    index = _cluster_index(clusters)
+    sums, counts = np.bincount(index, weights=scores), np.bincount(index)
+    found = resample(  # the sums of a cluster stand for its observations: many observations cost nothing
+        {"mean": lambda drawn: (drawn @ sums) / (drawn @ counts)},
+        range(len(sums)),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )["mean"]
+    return replace(found, n=len(scores)).interval(level=level)
 
 
 def paired_interval(
@@ -97,18 +99,47 @@ def paired_interval(
     Raises:
         ValueError: lengths differ, or no scores.
     """
-    if len(scores_a) != len(scores_b):
-        raise ValueError(
-            f"expected paired scores, got {len(scores_a)} and {len(scores_b)}; match them by question first"
-        )
-    difference = np.subtract(scores_a, scores_b)
+    difference = _differences(scores_a, scores_b)
     return clustered_interval(difference.tolist(), clusters, level=level, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def paired_permutation(
+    scores_a: Sequence[float],
+    scores_b: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    n_permutations: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> float:
+    """Two-sided p of the mean difference, if each cluster's two systems may as well be exchanged.
+
+    The differences of a cluster change sign together. Where all sign patterns are at most `n_permutations`
+    the p-value is exact; else signs are drawn, the observed pattern counts as one more draw (Phipson & Smyth
+    2010), and p is at least 1 / (n_permutations + 1).
+
+    Raises:
+        ValueError: lengths differ, or no scores.
+    """
+    difference = _differences(scores_a, scores_b)
+    if not len(difference) or len(difference) != len(clusters):
+        raise ValueError(
+            f"expected one cluster a pair and at least one pair, got {len(difference)} pairs and "
+            f"{len(clusters)} clusters"
+        )
+    sums = np.bincount(_cluster_index(clusters), weights=difference)
+    sums = sums[np.abs(sums) > _TIE]  # the sign of nothing is nothing
+    exact = 2 ** len(sums) <= n_permutations
+    extreme = total = 0 if exact else 1
+    for signs in _all_signs(len(sums)) if exact else _drawn_signs(len(sums), n_permutations, seed):
+        extreme += int((np.abs(signs @ sums) >= abs(sums.sum()) - _TIE).sum())
+        total += len(signs)
+    return extreme / total
 
 
 def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> McNemar:
     """Exact two-sided McNemar test: discordant pairs are fair coin flips where the systems are equal.
 
-    It treats questions as independent, unlike `paired_interval`: read the two together.
+    It treats questions as independent, unlike `paired_interval` and `paired_permutation`: read them together.
 
     Raises:
         ValueError: lengths differ.
@@ -120,8 +151,42 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> McNemar:
     return McNemar(only_a, only_b, min(1.0, 2 * tail / 2**n))
 
 
-Metric = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-"""Times that each image counts (B, I) -> the metric (B,); see `grounding.evaluate.resampling`."""
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for standing in one table (Holm 1979), in the order given.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none may fall below a smaller one's. Read each
+    against 0.05: the chance of one false alarm in the whole table then stays below 0.05.
+    """
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = floor
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on the same observations: `difference` is a - b; McNemar where all scores are 0 or 1."""
+
+    difference: Interval
+    permutation_p: float
+    mcnemar: McNemar | None
+
+
+def compare_scores(
+    scores_a: Sequence[float], scores_b: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
+) -> Comparison:
+    """Everything that is said of two systems' scores on the same observations.
+
+    Raises:
+        ValueError: lengths differ, or no scores.
+    """
+    binary = {*scores_a, *scores_b} <= {0.0, 1.0}
+    return Comparison(
+        paired_interval(scores_a, scores_b, clusters, seed=seed),
+        paired_permutation(scores_a, scores_b, clusters, seed=seed),
+        mcnemar([v == 1 for v in scores_a], [v == 1 for v in scores_b]) if binary else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +194,7 @@ class Resampled:
     """A metric of the set as it is, and of B resamples of its clusters (nan where it has no meaning)."""
 
     estimate: float
-    samples: npt.NDArray[np.float64]
+    samples: Floats
     n: int
     n_clusters: int
 
@@ -160,7 +225,7 @@ def resample(
     metrics: Mapping[str, Metric],
     clusters: Sequence[Hashable],
     *,
-    n_bootstrap: int = 1000,
+    n_bootstrap: int,
     seed: int = 0,
     rows: int = 50,
 ) -> dict[str, Resampled]:
@@ -176,20 +241,21 @@ def resample(
         seed: of the resampling.
         rows: resamples computed at once, which bounds memory.
     """
-    index_of = {c: k for k, c in enumerate(dict.fromkeys(clusters))}
-    index = np.array([index_of[c] for c in clusters], dtype=np.int64)
-    n_clusters = len(index_of)
+    index = _cluster_index(clusters)
+    n_clusters = int(index.max(initial=-1)) + 1
     draws = np.random.default_rng(seed).multinomial(
         n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap
     )
-    weights = draws[:, index].astype(np.float64)
+    samples: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in metrics}
+    for start in range(0, n_bootstrap, rows):
+        weights = draws[start : start + rows, index].astype(np.float64)
+        for name, metric in metrics.items():
+            samples[name].append(metric(weights))
     whole = np.ones((1, len(index)))
-    results = {}
-    for name, metric in metrics.items():
-        parts = [metric(weights[start : start + rows]) for start in range(0, n_bootstrap, rows)]
-        samples = np.concatenate([np.zeros(0), *parts])
-        results[name] = Resampled(float(metric(whole)[0]), samples, len(index), n_clusters)
-    return results
+    return {
+        name: Resampled(float(metric(whole)[0]), np.concatenate(samples[name]), len(index), n_clusters)
+        for name, metric in metrics.items()
+    }
 
 
 def pool(parts: Sequence[Resampled]) -> Resampled:
@@ -204,3 +270,31 @@ def pool(parts: Sequence[Resampled]) -> Resampled:
     samples = np.mean([part.samples for part in kept], axis=0)
     estimate = float(np.mean([part.estimate for part in kept]))
     return Resampled(estimate, samples, sum(part.n for part in kept), sum(part.n_clusters for part in kept))
+
+
+def _cluster_index(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+    """The number of each observation's cluster, in the order of their first appearance."""
+    index_of = {cluster: k for k, cluster in enumerate(dict.fromkeys(clusters))}
+    return np.array([index_of[cluster] for cluster in clusters], dtype=np.int64)
+
+
+def _differences(scores_a: Sequence[float], scores_b: Sequence[float]) -> Floats:
+    if len(scores_a) != len(scores_b):
+        raise ValueError(
+            f"expected paired scores, got {len(scores_a)} and {len(scores_b)}; match them by question first"
+        )
+    return np.subtract(scores_a, scores_b, dtype=np.float64)
+
+
+def _all_signs(count: int) -> Iterator[Floats]:
+    """Every pattern of `count` signs, (2**count, count)."""
+    bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    yield (2 * bits - 1).astype(np.float64)
+
+
+def _drawn_signs(count: int, n: int, seed: int, rows: int = 500) -> Iterator[Floats]:
+    """`n` random patterns of `count` signs, (`rows`, count) at a time, which bounds memory."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, n, rows):
+        bits = rng.integers(0, 2, (min(rows, n - start), count), dtype=np.int8)
+        yield (2 * bits - 1).astype(np.float64)

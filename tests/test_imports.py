@@ -59,6 +59,7 @@ CORE = (
     "medglip_agent.exports",
     "medglip_agent.tools",
     "benchmarks.run_vqa",
+    "benchmarks.run_report",
     "benchmarks.run_grounding",
 )
 

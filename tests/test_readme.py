@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -72,6 +73,11 @@ def test_commands_name_what_exists(page, words):
     if source.parent.name in ("benchmarks", "evaluate"):  # share flags
         for shared in ("grounding/evaluate/command.py", "benchmarks/small_runs.py"):
             code += (ROOT / shared).read_text(encoding="utf-8")
+    if "benchmarks.run_config" in code:  # flags are the fields of its dataclass
+        from benchmarks.run_config import RunConfig
+
+        names = [field.name.replace("_", "-") for field in dataclasses.fields(RunConfig)]
+        code += " ".join(f'"--{name}"' for name in [*names, "config"])
     if words[0] == "medglip":
         command = words[2] if words[1] == "data" else words[1]
         assert f'add_parser("{command}"' in code, f"{page}: medglip has no {command}"

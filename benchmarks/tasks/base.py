@@ -42,20 +42,28 @@ class Task(Protocol):
     cluster: str
     """What a `Sample.cluster` is, in one word."""
     headline: str
-    """Name of the protocol whose figures lead; the first key of `scores`."""
+    """Name of the protocol or metric whose figures lead."""
+    max_new_tokens: int
+    """Length of a reply, in the model's tokens."""
     forbidden_training: frozenset[str]
     """Values of a checkpoint's `trained_on` that this split must not be evaluated with."""
+    stores_reference: bool
+    """Whether the references may be written beside the predictions: licences of reports forbid it."""
 
     def samples(self) -> Sequence[Sample]:
         """The samples to answer, in a fixed order."""
+        ...
+
+    def dropped(self) -> Mapping[str, int]:
+        """Records of the split that are no samples, counted by reason."""
         ...
 
     def files(self) -> Sequence[Path]:
         """The files that decide the samples."""
         ...
 
-    def predict_regions(self, grounder: Any, path: Path, limit: int | None) -> None:
-        """Write regions.jsonl: for each of the first `limit` samples what a `grounding.Grounder` finds."""
+    def predict_regions(self, grounder: Any, samples: Sequence[Sample], path: Path) -> None:
+        """Write regions.jsonl: for each sample what a `grounding.Grounder` finds."""
         ...
 
     def shuffle_regions(
@@ -73,5 +81,5 @@ class Task(Protocol):
         ...
 
     def scores(self, prediction: str, sample: Sample) -> dict[str, float]:
-        """Score one prediction by every protocol, the headline first."""
+        """Score one prediction alone, the headline first where it is such a score; nan: not judged."""
         ...

@@ -8,14 +8,14 @@ same of the same phrases, so that nothing but the place and number of boxes is w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.box_conditions import rescale
+from benchmarks.box_conditions import shuffle_alike
 from benchmarks.metrics.protocols import exact_score, token_f1_score
 from benchmarks.tasks.base import Sample
 from grounding.data.coco import CocoSet, read_coco
@@ -35,6 +35,8 @@ class BoxQuestions:
     headline = "exact"
     cluster = "patient"
     split = "val"
+    max_new_tokens = 16
+    stores_reference = True
     forbidden_training = frozenset({"boxes-val"})
 
     def __init__(self, data_dir: str | Path, sets: Sequence[str] = ()) -> None:
@@ -63,6 +65,10 @@ class BoxQuestions:
         """The same kind of questions on the training splits, for baselines."""
         return [to_sample(item) for item in self._questions("train")]
 
+    def dropped(self) -> dict[str, int]:
+        """None: questions are made from what is there."""
+        return {}
+
     def scores(self, prediction: str, sample: Sample) -> dict[str, float]:
         """The protocols `exact` (headline) and `token-f1`."""
         triple = (prediction, sample.reference, sample.groups["answer type"][0])
@@ -72,11 +78,11 @@ class BoxQuestions:
         """The true regions by sample id."""
         return {item.qid: item.regions for item in self.instructions if item.regions is not None}
 
-    def predict_regions(self, grounder: Any, path: Path, limit: int | None) -> None:
-        """Write what a grounder finds for each question, unless it is there; `limit` as in the runner."""
+    def predict_regions(self, grounder: Any, samples: Sequence[Sample], path: Path) -> None:
+        """Write what a grounder finds for each question, unless the file is there."""
         if not path.exists():
             writer = {"grounder": grounder.name, "grounder_sha256": grounder.fingerprint}
-            write_regions(path, self.predicted_regions(grounder, limit), writer)
+            write_regions(path, self.predicted_regions(grounder, {s.sample_id for s in samples}), writer)
 
     def shuffle_regions(
         self, samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int
@@ -85,20 +91,21 @@ class BoxQuestions:
         return shuffle_alike(samples, regions, seed)
 
     def predicted_regions(
-        self, grounder: BatchGrounder, limit: int | None = None
+        self, grounder: BatchGrounder, wanted: Set[str] | None = None
     ) -> Iterator[tuple[str, Regions]]:
         """Ask each image once for all labels of its set, and give each question its phrases' regions.
 
         Args:
             grounder: has `ground_batch`; its own thresholds decide what counts as found.
-            limit: the first so many questions only.
+            wanted: the questions to ask for, None for all.
 
         Yields:
             (sample id, regions).
         """
         by_image: dict[Path, list[Instruction]] = {}
-        for item in self.instructions[:limit]:
-            by_image.setdefault(item.image_path or Path(), []).append(item)
+        for item in self.instructions:
+            if wanted is None or item.qid in wanted:
+                by_image.setdefault(item.image_path or Path(), []).append(item)
         for coco in self._sets("val"):
             for sample in coco.samples:
                 if items := by_image.get(sample.image_path):
@@ -142,36 +149,6 @@ def only(regions: Regions, phrases: Sequence[str]) -> Regions:
         tuple(phrases),
         chosen.image_size,
     )
-
-
-def shuffle_alike(samples: Sequence[Sample], regions: Mapping[str, Regions], seed: int) -> dict[str, Regions]:
-    """Give every sample the regions of another image, as like its own question as there is one.
-
-    Best is another patient's sample of the stratum (asks the same of the same phrases), then another image of
-    the patient, then any other image. Regions are scaled to the image that gets them.
-
-    Args:
-        samples: the whole evaluation set: what is drawn depends on it.
-        regions: by sample id, of the samples' own images.
-        seed: of the choice.
-
-    Raises:
-        ValueError: there is only one image.
-    """
-    rng = np.random.default_rng(seed)
-    strata: dict[str, list[Sample]] = {}
-    for sample in samples:
-        strata.setdefault(sample.stratum, []).append(sample)
-    shuffled = {}
-    for sample in samples:
-        alike = [s for s in strata[sample.stratum] if s.image_path != sample.image_path]
-        donors = [s for s in alike if s.cluster != sample.cluster] or alike
-        donors = donors or [s for s in samples if s.image_path != sample.image_path]
-        if not donors:
-            raise ValueError("expected at least two images to shuffle regions between, got 1")
-        donor = donors[int(rng.integers(len(donors)))]
-        shuffled[sample.sample_id] = rescale(regions[donor.sample_id], regions[sample.sample_id].image_size)
-    return shuffled
 
 
 def write_regions(path: Path, regions: Iterator[tuple[str, Regions]], writer: Mapping[str, str]) -> None:

@@ -10,6 +10,9 @@ import grounding.predictor
 from benchmarks import run_grounding
 from benchmarks.grounding_answers import CachedAnswers, CocoResults
 from benchmarks.grounding_plots import mistakes
+from benchmarks.leaderboard import make_boards
+from benchmarks.page import IMAGES, build_page
+from benchmarks.run_folder import read_run
 from grounding.calibration import Calibration
 from grounding.evaluate.detections import Detections, Threshold
 from grounding.evaluate.targets import read_targets
@@ -115,6 +118,7 @@ def test_every_file_is_written_and_holds_what_was_measured(data, capsys):
     assert settings["checkpoint"] == "nano"
     assert len(settings["data_sha256"]["chest"]) == 64
     assert len(settings["calibration_sha256"]) == 64
+    assert settings["thresholds"]["nano"] == {"scores": {"lung": 0.4, "polyp": 0.4}, "presence": 0.0}
 
 
 def test_a_set_that_shows_nothing_has_only_figures_of_absence(data):
@@ -238,3 +242,35 @@ def test_mistakes_count_missed_and_false_boxes(data):
     assert mistakes(target, answer, Threshold(lambda phrase: 0.5)) == 1
     assert mistakes(target, answer, Threshold(lambda phrase: 0.95)) == 1
     assert mistakes(target, answer, Threshold(lambda phrase: 0.0)) == 2
+
+
+def test_the_page_shows_right_and_wrong_images_with_their_boxes(data):
+    out = run(data, "--phrases-per-pass", "1")
+    text = build_page(read_run(out), data_dir=data, count=3)
+    assert IMAGES in text and "<script" not in text
+    assert "Right: 2" in text and "Wrong: 1" in text  # both lungs; the polyp is missed, its score too low
+    assert text.count("<image ") == 3
+    assert text.count('class="box dashed"') == 3 and text.count('class="box"') == 2
+    assert "nano - nano-1-a-pass" in text and "True boxes found" in text and "DX / organ" in text
+    assert "<image " not in build_page(read_run(out))
+
+
+def test_the_page_needs_the_data_and_the_thresholds_of_the_run(data):
+    out = run(data)
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["settings"]["thresholds"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="does not say from which score nano shows boxes"):
+        build_page(read_run(out), data_dir=data)
+    run(data)
+    (data / "grounding" / "chest" / "val.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not hold the data"):
+        build_page(read_run(out), data_dir=data)
+
+
+def test_detectors_stand_in_a_leaderboard(data):
+    (board,) = make_boards([read_run(run(data, "--phrases-per-pass", "1"))])
+    assert board.heading == "grounding, chest, scope: ap50"
+    assert [entry.name for entry in board.entries] == ["nano", "nano-1-a-pass"]
+    assert board.differences[1]["difference"]["mean"] == 0
+    assert board.table()[1][1][-2] == "-"  # no test without rows of single images

@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.stats import Resampled, clustered_interval, mcnemar, paired_interval, pool, resample
+from benchmarks.stats import (
+    Resampled,
+    clustered_interval,
+    compare_scores,
+    holm,
+    mcnemar,
+    paired_interval,
+    paired_permutation,
+    pool,
+    resample,
+)
 
 
 def test_equal_scores_give_a_point():
@@ -74,6 +84,59 @@ def test_mcnemar_without_discordance_or_even_is_one():
     assert mcnemar([True, False], [False, True]).p == 1
 
 
+def test_permutation_of_three_clusters_by_hand():
+    # Sums of differences 2, 1, 1: of 8 sign patterns only +++ and --- reach |4|, so p = 2 / 8.
+    a, b = [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]
+    assert paired_permutation(a, b, ["x", "x", "y", "z", "z"]) == 2 / 8
+    # Sums 2, 1, -1: |2| is reached where 2 keeps (or flips) its sign and the others cancel or help: ++-, +-+,
+    # +++ and their negatives (2 + 1 - 1, 2 - 1 + 1, 2 + 1 + 1), so p = 6 / 8.
+    assert paired_permutation([1, 1, 1, 0], [0, 0, 0, 1], ["x", "x", "y", "z"]) == 6 / 8
+
+
+def test_permutation_flips_whole_clusters():
+    # 20 equal gains in one cluster are one coin flip; in 20 clusters they are 20.
+    a, b = [1.0] * 20, [0.0] * 20
+    assert paired_permutation(a, b, ["one"] * 20) == 1
+    assert paired_permutation(a, b, range(20)) == pytest.approx(1 / 5001, abs=1e-3)
+
+
+def test_permutation_without_any_difference_is_one():
+    assert paired_permutation([1, 0], [1, 0], ["a", "b"]) == 1
+    assert paired_permutation([1, 0, 0, 1], [0, 1, 1, 0], ["a", "a", "b", "b"]) == 1  # even within each
+
+
+def test_drawn_permutation_is_near_the_exact_one_and_seeded():
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(size=12).tolist(), rng.uniform(size=12).tolist()
+    exact = paired_permutation(a, b, range(12), n_permutations=2**12)
+    drawn = paired_permutation(a, b, range(12), n_permutations=2**12 - 1, seed=1)
+    assert drawn == pytest.approx(exact, abs=0.03)
+    assert drawn == paired_permutation(a, b, range(12), n_permutations=2**12 - 1, seed=1)
+    assert exact == paired_permutation(b, a, range(12), n_permutations=2**12)
+
+
+def test_permutation_agrees_with_mcnemar_where_each_question_is_a_cluster():
+    a = [1] + [0] * 5 + [1] * 4
+    b = [0] + [1] * 5 + [1] * 4
+    assert paired_permutation(a, b, range(10)) == mcnemar([v == 1 for v in a], [v == 1 for v in b]).p
+
+
+def test_holm_by_hand():
+    # Sorted .01, .02, .03, .04 times 4, 3, 2, 1 = .04, .06, .06, .04, and the last is raised to .06.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []
+
+
+def test_compare_scores_tests_with_mcnemar_only_what_is_right_or_wrong():
+    found = compare_scores([1, 1, 0], [0, 1, 0], ["a", "b", "c"])
+    assert found.difference.mean == pytest.approx(1 / 3)
+    assert found.permutation_p == 1  # the only difference may as well have the other sign
+    assert found.mcnemar == mcnemar([True, True, False], [False, True, False])
+    assert compare_scores([0.5], [0.25], ["a"]).mcnemar is None
+
+
 def test_bad_lengths_are_told():
     with pytest.raises(ValueError, match="3 scores and 2 clusters"):
         clustered_interval([1, 2, 3], ["a", "b"])
@@ -81,6 +144,10 @@ def test_bad_lengths_are_told():
         clustered_interval([], [])
     with pytest.raises(ValueError, match="match them by question"):
         paired_interval([1.0], [1.0, 0.0], ["a"])
+    with pytest.raises(ValueError, match="match them by question"):
+        paired_permutation([1.0], [1.0, 0.0], ["a"])
+    with pytest.raises(ValueError, match="got 0 pairs"):
+        paired_permutation([], [], [])
 
 
 def test_interval_reads_well():
