@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -140,7 +141,10 @@ class TrainConfig:
     Attributes:
         train_split: The split to learn from.
         val_split: The split to watch, None for none; never a test split.
-        epochs: Passes over the questions.
+        instructions: Questions an epoch from further sources, by the names of their files
+            (`python -m medglip_agent.instructions`); None for the questions of the split alone.
+        watched: Part of each of these sources, whole patients, that is kept to watch the training by.
+        epochs: Passes over the questions of the split.
         questions_per_batch: Questions in an optimisation step.
         questions_per_row: Questions about one image that share a row (image and regions are computed once a
             row).
@@ -153,9 +157,6 @@ class TrainConfig:
         final_rate: Last learning rate as a fraction of the peak.
         clip_norm: Largest gradient norm.
         image_views: Random views an image beside the plain one, features cached in memory.
-        drop_block: Probability that the whole region block is omitted.
-        drop_region: Probability that one region is dropped.
-        jitter_region: Standard deviation of a corner's movement as a fraction of the box's side.
         image_size: Side of the square that an image is resized to, in pixels.
         projector_hidden_size: Width of the projector's hidden layer.
         base_language_model: Name in the base-weight cache, or a folder.
@@ -168,7 +169,9 @@ class TrainConfig:
 
     train_split: Split = "disjoint-train"
     val_split: Split | None = None
-    epochs: int = 5
+    instructions: Mapping[str, int] | None = None
+    watched: float = 0.03
+    epochs: int = 4
     questions_per_batch: int = 16
     questions_per_row: int = 5
     lora_rank: int = 32
@@ -180,9 +183,6 @@ class TrainConfig:
     final_rate: float = 0.05
     clip_norm: float = 1.0
     image_views: int = 4
-    drop_block: float = 0.15
-    drop_region: float = 0.15
-    jitter_region: float = 0.03
     image_size: int = 256
     projector_hidden_size: int = 768
     base_language_model: str = "smollm2-135m-instruct"

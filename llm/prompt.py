@@ -60,18 +60,25 @@ class PromptRenderer:
         self.specials += tuple(dict.fromkeys(re.findall(r"[A-Za-z]+:", self._turn(""))))
 
     def __call__(
-        self, question: str, regions: Regions | None, *, orientation: tuple[str, str] | None = None
+        self,
+        question: str,
+        regions: Regions | None,
+        *,
+        orientation: tuple[str, str] | None = None,
+        image: bool = True,
     ) -> str:
-        """One user turn with an image and the text.
+        """One user turn with the text, and with an image unless there is none.
 
         A family whose processor has no chat template gets the plain form ``USER: <image> ... ASSISTANT:``.
         """
-        return self._turn(user_text(question, regions, self.style, self.specials, orientation=orientation))
+        text = user_text(question, regions, self.style, self.specials, orientation=orientation)
+        return self._turn(text, image=image)
 
-    def _turn(self, text: str) -> str:
+    def _turn(self, text: str, *, image: bool = True) -> str:
         """The chat text around the user's, up to where the reply begins."""
         if getattr(self.processor, "chat_template", None):
-            content = [{"type": "image"}, {"type": "text", "text": text}]
+            content = [{"type": "image"}] * image + [{"type": "text", "text": text}]
             turn = [{"role": "user", "content": content}]
             return str(self.processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-        return f"USER: {getattr(self.processor, 'image_token', '<image>')}\n{text} ASSISTANT:"
+        picture = f"{getattr(self.processor, 'image_token', '<image>')}\n" if image else ""
+        return f"USER: {picture}{text} ASSISTANT:"

@@ -1,7 +1,7 @@
-"""Train the nano vision-language model on VQA-RAD with injected regions.
+"""Train the nano vision-language model on VQA-RAD with injected regions, and on what else the recipe names.
 
     python -m llm.train --config llm/configs/vqa_rad_disjoint.yaml --data-dir DIR --regions regions.jsonl
-    --out FOLDER
+    --instructions FOLDER --out FOLDER
 
 Learns LoRA weights, the projector and the spatial tokens; the vision tower is frozen and runs once an image.
 A killed run continues from its last state when the same command is given again. Writes ``checkpoint/``,
@@ -15,7 +15,8 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,19 @@ from torch.nn import functional as F
 from grounding.types import Regions
 
 from .config import TrainConfig, load_config
-from .data.batches import ImageBank, Row, VQABatches, check_regions
+from .data.batches import ImageBank, InstructionBatches, Row, check_regions
+from .data.instructions import Instruction, from_vqa, read_instructions, split_by_group
+from .data.mixture import Source
 from .data.packing import PackedBatch
 from .data.regions import read_regions
-from .data.vqa_rad import VQAExample, read_vqa_rad
+from .data.vqa import canonical_answers
+from .data.vqa_rad import Split, read_vqa_rad
 from .lora import use_fast_lora
 from .nano.checkpoint import add_adapter, build_nano, save_nano
 from .nano.configuration import NanoVLMConfig
 from .optimizer import Group, MasterAdamW, learning_rate_factor
 
+VQA_RAD = "vqa_rad"
 _LOG_STEPS = 10
 
 
@@ -47,14 +52,11 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        train: Sequence[VQAExample],
-        val: Sequence[VQAExample],
-        regions: dict[str, Regions] | None,
+        train: Sequence[Source],
+        val: Sequence[Source],
         out: Path,
     ) -> None:
         """Build the model, compute the vision features, and continue from the folder's state if any."""
-        if regions is not None:
-            check_regions((*train, *val), regions)
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config, self.out, self.step = config, out, 0
@@ -75,12 +77,12 @@ class Trainer:
         bank = ImageBank(
             self.model,
             processor,
-            [e.image_path for e in (*train, *val)],
+            [item for source in (*train, *val) for item in source.items],
             views=config.image_views,
             seed=config.seed,
         )
-        self.train_batches = VQABatches(train, regions, bank, processor, config)
-        self.val_batches = VQABatches(val, regions, bank, processor, config) if val else None
+        self.train_batches = InstructionBatches(train, bank, processor, config)
+        self.val_batches = InstructionBatches(val, bank, processor, config) if val else None
         self.total = sum(len(self.train_batches.epoch(e)) for e in range(config.epochs))
         out.mkdir(parents=True, exist_ok=True)
         if (out / "state.safetensors").is_file():
@@ -129,32 +131,35 @@ class Trainer:
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
-        """Loss and exact match on the validation questions, by teacher forcing.
+        """Loss and exact match on the watched questions, by teacher forcing; for each source on its own.
 
         An answer whose every token, its end included, is the likeliest one is what greedy generation gives.
         """
         assert self.val_batches is not None
-        total = 0.0
-        hits: dict[str, list[bool]] = {"OPEN": [], "CLOSED": []}
+        losses: dict[str, list[float]] = {}
+        hits: dict[str, list[bool]] = {}
         for batch in self.val_batches.in_order():
             packed, features = self.val_batches.build(batch, vary=False)
             logits = self._answer_logits(packed, features)
             wrong = torch.zeros(int(packed.owner.max()) + 1).index_add_(
                 0, packed.owner, (logits.argmax(-1) != packed.target).float()
             )
+            loss = float(_weighted_loss(logits, packed))
             questions = [index for row in batch for index in row.questions]
-            total += float(_weighted_loss(logits, packed)) * len(questions)
             for index, misses in zip(questions, wrong.tolist(), strict=True):
-                hits[self.val_batches.examples[index].answer_type].append(misses == 0)
-        every = [*hits["OPEN"], *hits["CLOSED"]]
-        result = {"val_loss": total / len(every), "val_exact": sum(every) / len(every)}
-        return result | {f"val_exact_{kind.lower()}": sum(h) / len(h) for kind, h in hits.items() if h}
+                name, item = self.val_batches.source_of[index], self.val_batches.items[index]
+                losses.setdefault(name, []).append(loss)
+                hits.setdefault(name, []).append(misses == 0)
+                if name == VQA_RAD:
+                    hits.setdefault(f"{name}_{item.answer_type.lower()}", []).append(misses == 0)
+        result = {f"val_loss_{name}": sum(values) / len(values) for name, values in losses.items()}
+        return result | {f"val_exact_{name}": sum(h) / len(h) for name, h in hits.items()}
 
-    def _loss(self, packed: PackedBatch, features: Tensor) -> Tensor:
+    def _loss(self, packed: PackedBatch, features: Tensor | None) -> Tensor:
         """The training loss of a batch."""
         return _weighted_loss(self._answer_logits(packed, features), packed)
 
-    def _answer_logits(self, packed: PackedBatch, features: Tensor) -> Tensor:
+    def _answer_logits(self, packed: PackedBatch, features: Tensor | None) -> Tensor:
         """Logits (answer tokens, vocabulary) in float32, computed at the answers' places only.
 
         The embedding table is frozen but for the spatial tokens, its last rows: looking those up apart spares
@@ -166,9 +171,10 @@ class Trainer:
         embeddings = F.embedding(packed.input_ids, table)
         is_spatial = packed.input_ids >= first
         embeddings[is_spatial] = F.embedding(packed.input_ids[is_spatial] - first, spatial)
-        images = self.model.projector(features.to(embeddings.dtype))
-        is_image = packed.input_ids == self.model.config.image_token_id
-        embeddings = embeddings.masked_scatter(is_image[..., None], images)
+        if features is not None:
+            images = self.model.projector(features.to(embeddings.dtype))
+            is_image = packed.input_ids == self.model.config.image_token_id
+            embeddings = embeddings.masked_scatter(is_image[..., None], images)
         hidden = lm.model(
             inputs_embeds=embeddings,
             attention_mask=packed.attention_mask(embeddings.dtype),
@@ -224,6 +230,46 @@ class Trainer:
         print(f"continuing from step {self.step} of {self.total}", flush=True)
 
 
+def read_sources(
+    config: TrainConfig, data_dir: Path, regions: Mapping[str, Regions] | None, folder: Path | None
+) -> tuple[list[Source], list[Source]]:
+    """What a recipe trains on, and what it watches.
+
+    Args:
+        config: The recipe.
+        data_dir: Holds vqa/vqa_rad.
+        regions: Those of every VQA-RAD question by ``qid``; None omits the region block.
+        folder: Holds the files of ``config.instructions``.
+
+    Raises:
+        ValueError: The recipe names further sources but there is no folder, or a question has no regions.
+        FileNotFoundError: A source's file is absent.
+    """
+    root = data_dir / "vqa" / "vqa_rad"
+    train = [Source(VQA_RAD, _vqa_rad(root, config.train_split, regions))]
+    val = [Source(VQA_RAD, _vqa_rad(root, config.val_split, regions))] if config.val_split else []
+    for name, questions in (config.instructions or {}).items():
+        if folder is None:
+            raise ValueError(
+                f"the recipe names {name!r}: give --instructions FOLDER, written by"
+                " `python -m medglip_agent.instructions`"
+            )
+        learned, watched = split_by_group(read_instructions(folder / f"{name}.jsonl"), config.watched)
+        train.append(Source(name, learned, questions))
+        val += [Source(name, watched)] if watched else []
+    return train, val
+
+
+def _vqa_rad(root: Path, split: Split, regions: Mapping[str, Regions] | None) -> tuple[Instruction, ...]:
+    """The questions of a split, their answers in one casing."""
+    examples = read_vqa_rad(root, split)
+    if regions is not None:
+        check_regions(examples, regions)
+    answers = canonical_answers([example.answer for example in examples])
+    items = from_vqa(examples, VQA_RAD, regions)
+    return tuple(replace(item, answer=answer) for item, answer in zip(items, answers, strict=True))
+
+
 def _optimizer(adapted: PeftModel, config: TrainConfig) -> MasterAdamW:
     """The optimizer over everything that learns."""
     learning = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
@@ -258,13 +304,17 @@ def plot_losses(out: Path) -> None:
 
     log = _read_log(out)
     figure, axis = plt.subplots(figsize=(7, 4))
-    for key, style in (("loss", "-"), ("val_loss", "o-")):
+    for key, style in (("loss", "-"), (f"val_loss_{VQA_RAD}", "o-")):
         if points := [(line["step"], line[key]) for line in log if key in line]:
             axis.plot(*zip(*points, strict=True), style, label=key)
-    if points := [(line["step"], line["val_exact"]) for line in log if "val_exact" in line]:
+    if watched := sorted({key for line in log for key in line if key.startswith("val_exact_")}):
         twin = axis.twinx()
-        twin.plot(*zip(*points, strict=True), "s--", color="tab:green")
-        twin.set(ylabel="val_exact", ylim=(0, 1))
+        for number, key in enumerate(watched, start=2):
+            points = [(line["step"], line[key]) for line in log if key in line]
+            label = key.removeprefix("val_exact_")
+            twin.plot(*zip(*points, strict=True), "s--", color=f"C{number}", label=label)
+        twin.set(ylabel="exact match on watched questions", ylim=(0, 1))
+        twin.legend(loc="lower right")
     axis.set(xlabel="step", ylabel="loss")
     if log:
         axis.legend()
@@ -285,6 +335,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--regions", type=Path, nargs="*", default=[], help="regions of the train (and val) questions"
     )
+    parser.add_argument("--instructions", type=Path, help="folder of the recipe's further sources")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; a killed run in it is continued"
     )
@@ -296,13 +347,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.data_dir is None:
         parser.error("name the data folder with --data-dir or MEDGLIP_DATA")
     config = load_config(args.config, epochs=args.epochs, seed=args.seed, threads=args.threads)
-    root = Path(args.data_dir) / "vqa" / "vqa_rad"
-    train = read_vqa_rad(root, config.train_split)
-    val = read_vqa_rad(root, config.val_split) if config.val_split else []
     regions: dict[str, Regions] = {}
     for path in args.regions:
         regions |= read_regions(path)
-    Trainer(config, train, val, regions if args.regions else None, args.out).run(args.stop_after)
+    train, val = read_sources(config, Path(args.data_dir), regions or None, args.instructions)
+    Trainer(config, train, val, args.out).run(args.stop_after)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from grounding.types import MedicalImage, Regions
 
 from .config import ModelConfig, TuneConfig, read_config
-from .data.batches import canonical_answers, check_regions
+from .data.batches import check_regions
 from .data.regions import read_regions
+from .data.vqa import canonical_answers
 from .data.vqa_rad import VQAExample, read_vqa_rad
 from .generate import VisionLanguageModel
 from .inputs import ChatExample

@@ -1,12 +1,10 @@
-"""VQA examples as packed batches: which questions share a row, how each is varied, and their token ids.
+"""Instructions as packed batches: which questions share a row, how each is varied, and their token ids.
 
 Everything follows from (seed, epoch, row), so a resumed run sees what an uninterrupted one would.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from grounding.types import MedicalImage, Regions
 
 from ..config import TrainConfig
 from ..nano.modeling import NanoVLMForConditionalGeneration
 from ..prompt import NANO_STYLE, PromptRenderer
-from .augment import View, vary_question, vary_regions
+from .augment import View, vary_question
+from .instructions import Instruction
+from .mixture import Source, noise_of, noisy_regions
 from .packing import Example, PackedBatch, pack
-from .vqa_rad import VQAExample
+from .vqa import VQAExample
 
 _POOL = 12  # batches whose rows are sorted by length together
 
 
 @dataclass(frozen=True)
 class Row:
-    """Questions (indices) about one image that share a row; `seed` fixes their variation."""
+    """Questions (indices) of one source about one image that share a row; `seed` fixes their variation."""
 
     questions: tuple[int, ...]
     seed: tuple[int, ...]
@@ -43,57 +44,63 @@ class ImageBank:
         self,
         model: NanoVLMForConditionalGeneration,
         processor: Any,
-        paths: Sequence[Path],
+        items: Sequence[Instruction],
         *,
         views: int,
         seed: int,
     ) -> None:
-        """Read the images and run the vision tower over them."""
+        """Read the images and run the vision tower over them.
+
+        Args:
+            model: Holds the vision tower.
+            processor: Nano's processor.
+            items: Whose images; those that are asked only what must stay in place are kept as they are.
+            views: Random views of each other image.
+            seed: Of the views.
+        """
         self.views: dict[Path, list[View]] = {}
         self.features: dict[Path, Tensor] = {}
-        for number, path in enumerate(sorted(set(paths))):
+        moving = {item.image_path: noise_of(item).views for item in items if item.image_path}
+        for number, path in enumerate(tqdm(sorted(moving), desc="vision features", disable=None)):
             image = MedicalImage.open(path)
             rng = np.random.default_rng([seed, 1, number])
-            self.views[path] = [View(), *(View.random(rng) for _ in range(views))]
+            self.views[path] = [View(), *(View.random(rng) for _ in range(views if moving[path] else 0))]
             pictures = [view.pixels(image) for view in self.views[path]]
             pixels = processor(images=pictures, return_tensors="pt")["pixel_values"]
             with torch.inference_mode():
                 self.features[path] = model.vision_features(pixels).to(torch.bfloat16)
 
 
-class VQABatches:
-    """The batches of a split."""
+class InstructionBatches:
+    """The batches of a mixture."""
 
     def __init__(
-        self,
-        examples: Sequence[VQAExample],
-        regions: Mapping[str, Regions] | None,
-        bank: ImageBank,
-        processor: Any,
-        config: TrainConfig,
+        self, sources: Sequence[Source], bank: ImageBank, processor: Any, config: TrainConfig
     ) -> None:
         """Prepare the questions.
 
         Args:
-            examples: The questions of a split.
-            regions: Regions of every question by ``qid``; None omits the region block everywhere.
-            bank: Features of the examples' images.
+            sources: What is asked.
+            bank: Features of the sources' images.
             processor: Nano's processor.
             config: The recipe.
         """
-        self.examples, self.bank, self.config = examples, bank, config
-        self.regions = [None if regions is None else regions[e.qid] for e in examples]
-        self.answers = canonical_answers([e.answer for e in examples])
+        self.sources, self.bank, self.config = tuple(sources), bank, config
+        self.items = tuple(item for source in sources for item in source.items)
+        self.source_of = tuple(source.name for source in sources for _ in source.items)
         self._render = PromptRenderer(processor, NANO_STYLE)
         self._expand, self._tokenizer = processor.expand, processor.tokenizer
-        self._blocks = [() if r is None else (r.boxes.tobytes(), r.phrases) for r in self.regions]
-        self._lengths = [self._length(i) for i in range(len(examples))]
+        self._blocks = [
+            () if item.regions is None else (item.regions.boxes.tobytes(), item.regions.phrases)
+            for item in self.items
+        ]
+        self._lengths = [self._length(item) for item in self.items]
 
     def epoch(self, epoch: int) -> list[list[Row]]:
         """The shuffled batches of an epoch: rows of similar length go together."""
         rng = np.random.default_rng([self.config.seed, 2, epoch])
-        rows = self._rows(rng, epoch)
-        mean = len(self.examples) / len(rows)
+        rows = self._rows(self._draw(rng), epoch, rng)
+        mean = sum(len(row.questions) for row in rows) / len(rows)
         pool = _POOL * max(1, round(self.config.questions_per_batch / mean))
         ordered: list[Row] = []
         for number, start in enumerate(range(0, len(rows), pool)):  # up and down: no rests
@@ -103,47 +110,53 @@ class VQABatches:
 
     def in_order(self) -> list[list[Row]]:
         """The batches for evaluation: unshuffled and, through `build` with vary=False, unvaried."""
-        return self._cut(self._rows(None, 0))
+        return self._cut(self._rows(range(len(self.items)), 0, None))
 
-    def build(self, batch: Sequence[Row], *, vary: bool = True) -> tuple[PackedBatch, Tensor]:
-        """Token ids of a batch and its vision features (rows, image tokens, vision size)."""
+    def build(self, batch: Sequence[Row], *, vary: bool = True) -> tuple[PackedBatch, Tensor | None]:
+        """Token ids of a batch and its vision features (rows with an image, image tokens, vision size).
+
+        They are None where no row has an image.
+        """
         rows, features = [], []
         for row in batch:
             rng = np.random.default_rng([self.config.seed, 3, *row.seed])
-            path = self.examples[row.questions[0]].image_path
-            number = int(rng.integers(len(self.bank.views[path]))) if vary else 0
-            omit = vary and bool(rng.random() < self.config.drop_block)
-            features.append(self.bank.features[path][number])
+            path, view = self.items[row.questions[0]].image_path, View()
+            if path is not None:
+                number = int(rng.integers(len(self.bank.views[path]))) if vary else 0
+                view = self.bank.views[path][number]
+                features.append(self.bank.features[path][number])
             packed = []
             for index in row.questions:
-                question, regions = self.examples[index].question, None if omit else self.regions[index]
-                if vary:
+                item = self.items[index]
+                question, regions = item.question, item.regions
+                if vary:  # equal regions change equally, so that their questions share them
                     question = vary_question(question, rng)
-                if vary and regions is not None:
-                    regions = vary_regions(
-                        regions,
-                        np.random.default_rng([self.config.seed, 4, *row.seed]),
-                        view=self.bank.views[path][number],
-                        drop=self.config.drop_region,
-                        jitter=self.config.jitter_region,
-                    )
-                packed.append(self._encode(question, regions, self.answers[index]))
+                    alike = np.random.default_rng([self.config.seed, 4, *row.seed])
+                    regions = noisy_regions(item, view, alike)
+                packed.append(self._encode(item, question, regions))
             rows.append(packed)
-        return pack(rows, self._tokenizer.pad_token_id), torch.stack(features)
+        return pack(rows, self._tokenizer.pad_token_id), torch.stack(features) if features else None
 
-    def _encode(self, question: str, regions: Regions | None, answer: str) -> Example:
+    def _encode(self, item: Instruction, question: str, regions: Regions | None) -> Example:
         """Token ids of one question and its answer with the end token."""
-        text = self._expand(self._render(question, regions))
+        text = self._expand(self._render(question, regions, image=item.image_path is not None))
         prompt = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        reply = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
+        reply = self._tokenizer(item.answer, add_special_tokens=False)["input_ids"]
         return Example(tuple(prompt), (*reply, self._tokenizer.eos_token_id))
 
-    def _rows(self, rng: np.random.Generator | None, epoch: int) -> list[Row]:
-        """Group the questions of each image, equal regions side by side; shuffled where `rng` is given."""
-        order = range(len(self.examples)) if rng is None else rng.permutation(len(self.examples)).tolist()
-        by_image: dict[Path, dict[Any, list[int]]] = {}
-        for index in order:
-            blocks = by_image.setdefault(self.examples[index].image_path, {})
+    def _draw(self, rng: np.random.Generator) -> list[int]:
+        """The questions of an epoch."""
+        drawn, first = [], 0
+        for source in self.sources:
+            drawn += [first + index for index in source.draw(rng, self.config.questions_per_row)]
+            first += len(source.items)
+        return drawn
+
+    def _rows(self, drawn: Sequence[int], epoch: int, rng: np.random.Generator | None) -> list[Row]:
+        """Group questions by source and image, equal regions side by side; shuffled where `rng` is given."""
+        by_image: dict[Any, dict[Any, list[int]]] = {}
+        for index in drawn:
+            blocks = by_image.setdefault((self.source_of[index], self.items[index].image_path), {})
             blocks.setdefault(self._blocks[index], []).append(index)
         groups = []
         for blocks in by_image.values():
@@ -162,11 +175,10 @@ class VQABatches:
             batches[-1].append(row)
         return batches
 
-    def _length(self, index: int) -> tuple[int, int]:
+    def _length(self, item: Instruction) -> tuple[int, int]:
         """Tokens of a question's prompt with its regions, and of what it shares with no other question."""
-        example = self.examples[index]
-        whole = self._encode(example.question, self.regions[index], self.answers[index])
-        own = len(self._tokenizer(example.question)["input_ids"]) + len(whole.answer) + 5
+        whole = self._encode(item, item.question, item.regions)
+        own = len(self._tokenizer(item.question)["input_ids"]) + len(whole.answer) + 5
         return len(whole.prompt), own
 
     def _row_length(self, row: Row) -> int:
@@ -182,18 +194,3 @@ def check_regions(examples: Sequence[VQAExample], regions: Mapping[str, Regions]
             f"{len(absent)} of {len(examples)} questions have no regions, such as {absent[:3]};"
             " write them with `python -m medglip_agent.evidence` for this split"
         )
-
-
-def canonical_answers(answers: Sequence[str]) -> list[str]:
-    """Answers in one spelling: capitalised words in lower case, acronyms kept, then the most frequent casing.
-
-    "Yes" -> "yes", "Right lung" -> "right lung", "CT" -> "CT", "X-ray" -> "X-ray".
-    """
-    plain = [
-        re.sub(r"\b[A-Z][a-z]+\b|^A(?= )", lambda m: m[0].lower(), answer).rstrip(". ") or answer
-        for answer in answers
-    ]
-    casings: dict[str, Counter[str]] = {}
-    for answer in plain:
-        casings.setdefault(answer.lower(), Counter())[answer] += 1
-    return [casings[answer.lower()].most_common(1)[0][0] for answer in plain]

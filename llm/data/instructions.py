@@ -16,7 +16,7 @@ from typing import Any
 from grounding.types import MedicalImage, Regions
 
 from .reading import check_unique
-from .vqa import AnswerType, VQAExample, answer_type_of
+from .vqa import AnswerType, VQAExample, answer_type_of, canonical_answers
 from .wording import number_of
 
 Ground = Callable[[MedicalImage, Sequence[str]], Regions]
@@ -179,15 +179,16 @@ def from_vqa(
 
 def as_text(examples: Iterable[VQAExample], source: str) -> tuple[Instruction, ...]:
     """Questions without their images, for language; what the source says of the image stands in its place."""
-    items = []
-    for example in examples:
+    items, examples = [], tuple(examples)
+    answers = canonical_answers([example.answer for example in examples])
+    for example, answer in zip(examples, answers, strict=True):
         place = example.organ.lower().replace("_", " and ")
         items.append(
             Instruction(
                 qid=f"{source}/{example.qid}",
                 image_path=None,
                 question=f"No picture, only words: {example.modality} of the {place}. {example.question}",
-                answer=example.answer,
+                answer=answer,
                 kind=f"text {example.question_type}".strip(),
                 source=source,
                 group=f"{source}/{example.image_path.parent.name}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -53,3 +56,18 @@ def answer_type_of(answer: str) -> AnswerType:
     A choice named in the question ("CT or MRI?") counts as open here, which VQA-RAD's own field calls closed.
     """
     return "CLOSED" if answer.strip().rstrip(".").lower() in ("yes", "no") else "OPEN"
+
+
+def canonical_answers(answers: Sequence[str]) -> list[str]:
+    """Answers in one spelling: capitalised words in lower case, acronyms kept, then the most frequent casing.
+
+    "Yes" -> "yes", "Right lung" -> "right lung", "CT" -> "CT", "X-ray" -> "X-ray".
+    """
+    plain = [
+        re.sub(r"\b[A-Z][a-z]+\b|^A(?= )", lambda m: m[0].lower(), answer).rstrip(". ") or answer
+        for answer in answers
+    ]
+    casings: dict[str, Counter[str]] = {}
+    for answer in plain:
+        casings.setdefault(answer.lower(), Counter())[answer] += 1
+    return [casings[answer.lower()].most_common(1)[0][0] for answer in plain]

@@ -1,6 +1,7 @@
 """Training a tiny model: the loss falls, reloading gives the same model, a resumed run equals a whole one."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from safetensors.torch import load_file
 
 from grounding.types import Regions
 from llm.config import TrainConfig
-from llm.data.batches import canonical_answers
+from llm.data.instructions import Instruction, write_instructions
+from llm.data.vqa import canonical_answers
 from llm.data.vqa_rad import read_vqa_rad
 from llm.nano.checkpoint import load_nano
-from llm.train import Trainer
+from llm.train import Trainer, read_sources
 
 
 def trainer(
@@ -34,10 +36,11 @@ def trainer(
         "eval_epochs": 5,
         "threads": 1,
     } | changes
+    config = TrainConfig(**recipe)  # type: ignore[arg-type]
     folder = root / "vqa" / "vqa_rad"
-    train, val = (read_vqa_rad(folder, split) for split in ("disjoint-train", "disjoint-val"))
-    by_qid = {e.qid: regions for e in (*train, *val)}
-    return Trainer(TrainConfig(**recipe), train, val, by_qid, out)  # type: ignore[arg-type]
+    examples = [e for split in ("disjoint-train", "disjoint-val") for e in read_vqa_rad(folder, split)]
+    by_qid = {e.qid: regions for e in examples}
+    return Trainer(config, *read_sources(config, root, by_qid, root / "instructions"), out)
 
 
 def log_of(out: Path) -> list[dict[str, float]]:
@@ -53,7 +56,8 @@ def test_loss_falls_and_the_saved_model_is_the_trained_one(
     log = log_of(run.out)
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < 0.8 * losses[0]
-    assert {"val_loss", "val_exact", "val_exact_open", "val_exact_closed"} <= set(log[-1])
+    kinds = ("", "_open", "_closed")
+    assert {"val_loss_vqa_rad", *(f"val_exact_vqa_rad{kind}" for kind in kinds)} <= set(log[-1])
     assert (run.out / "loss.png").stat().st_size > 1000
 
     checkpoint = run.out / "checkpoint"
@@ -123,22 +127,50 @@ def test_every_question_is_seen_once_an_epoch(
     for epoch in range(2):
         rows = [row for batch in batches.epoch(epoch) for row in batch]
         assert sorted(q for row in rows for q in row.questions) == list(range(12))
-        assert all(len({batches.examples[q].image_path for q in row.questions}) == 1 for row in rows)
+        assert all(len({batches.items[q].image_path for q in row.questions}) == 1 for row in rows)
     assert batches.epoch(0) == batches.epoch(0) != batches.epoch(1)
 
 
 def test_missing_regions_are_named(
     tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
 ) -> None:
+    train = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")
     with pytest.raises(ValueError, match="have no regions"):
-        train = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")
-        config = TrainConfig(
-            image_size=128,
-            image_views=1,
-            base_language_model=str(tiny_base[0]),
-            base_vision_tower=str(tiny_base[1]),
-        )
-        Trainer(config, train, [], {train[0].qid: two_regions}, tmp_path / "run")
+        read_sources(TrainConfig(), vqa_root, {train[0].qid: two_regions}, None)
+
+
+def test_further_sources_are_mixed_in_and_watched(
+    tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    image = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")[0].image_path
+    for name, path in (("boxes", image), ("words", None)):
+        items = [
+            Instruction(f"{name}/{n}", path, f"How many, {n}?", "2", "count", name, f"{name}/{n}")
+            for n in range(40)
+        ]
+        write_instructions(vqa_root / "instructions" / f"{name}.jsonl", items)
+    run = trainer(
+        tiny_base,
+        vqa_root,
+        two_regions,
+        tmp_path / "run",
+        epochs=1,
+        instructions={"boxes": 3, "words": 8},
+        watched=0.2,
+    )
+    batches = run.train_batches
+    drawn = Counter(
+        batches.source_of[q] for batch in batches.epoch(0) for row in batch for q in row.questions
+    )
+    assert drawn == {"vqa_rad": 12, "boxes": 3, "words": 8}
+    assert batches.epoch(0) != batches.epoch(1)
+    run.run()
+    assert {"val_exact_vqa_rad", "val_exact_boxes", "val_exact_words"} <= set(log_of(run.out)[-1])
+
+
+def test_further_sources_need_their_folder(vqa_root: Path) -> None:
+    with pytest.raises(ValueError, match="--instructions"):
+        read_sources(TrainConfig(instructions={"boxes": 3}), vqa_root, None, None)
 
 
 def test_answers_get_one_casing() -> None:
