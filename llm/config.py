@@ -171,7 +171,7 @@ class TrainConfig:
     val_split: Split | None = None
     instructions: Mapping[str, int] | None = None
     watched: float = 0.03
-    epochs: int = 4
+    epochs: int = 3
     questions_per_batch: int = 16
     questions_per_row: int = 5
     lora_rank: int = 32
