@@ -14,6 +14,7 @@ from llm.types import Report, SpatialPrompt
 
 from .answers import MAX_NEW_TOKENS
 from .compare import Comparison, compare_regions
+from .confidence import answer_confidence
 from .describe import check_box
 from .evidence import ImageEvidence
 from .marked import QUESTION, MarkedRegion, describe_box, with_marked
@@ -51,7 +52,7 @@ def write_report(bench: Workbench, image: MedicalImage) -> Report:
             prompts = [SpatialPrompt(q.question, image, r) for q, r in zip(questions, evidence, strict=True)]
             replies = bench.language_model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
         step.outcome = f"{len(replies)} short answers"
-    return build_report(image, regions, questions, replies, trace.steps)
+    return build_report(image, regions, questions, replies, trace.steps, certainty=bench.certainty)
 
 
 def measure(
@@ -103,7 +104,10 @@ def describe(
     prompt = SpatialPrompt(question.strip() or QUESTION, image, with_marked(inside, known))
     with bench.lock:
         reply = bench.vlm.generate([prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
-    return describe_box(image, inside, known, reply.text, reply.confidence)
+    certainty = bench.certainty
+    sure = answer_confidence(reply.confidence, (), certainty)
+    words = reply.text if sure >= certainty.threshold else ""
+    return describe_box(image, inside, known, words, sure, calibrated=certainty.calibration is not None)
 
 
 def modality(bench: Workbench, image: MedicalImage) -> ImageModality:

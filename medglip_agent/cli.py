@@ -110,6 +110,7 @@ def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> 
 
 def _ask(args: argparse.Namespace) -> int:
     from .citations import cited_regions
+    from .confidence import confidence_text
 
     image, agent = _open(args)
     answer = agent.ask(image, args.question)
@@ -120,7 +121,7 @@ def _ask(args: argparse.Namespace) -> int:
     else:
         print(answer.text)
         if answer.confidence is not None:
-            print(f"confidence {answer.confidence:.2f} (uncalibrated)")
+            print(f"confidence {confidence_text(answer.confidence, calibrated=answer.calibrated)}")
         _print_regions(answer.regions[list(cited)] if cited else None, cited)
         print(NOTICE)
     _save_trace(args, answer.steps)

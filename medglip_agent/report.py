@@ -13,16 +13,20 @@ from typing import Final
 
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 from llm.report import Claim, Ground, Writer, check_report, write_report
 from llm.types import Finding, Generation, Report, Step
 
 from . import NOTICE
 from .citations import choose_citations, cite, strip_citations
+from .confidence import RAW, answer_confidence
 from .describe import describe_region, sentence_case
 from .evidence import is_coloured
 
 _NO: Final = re.compile(r"^\W*no\b", re.IGNORECASE)
 _YES: Final = re.compile(r"^\W*yes\b", re.IGNORECASE)
+_SILENT: Final = "no answer from the language model"
+_UNSURE: Final = "the language model is not sure enough to say"
 _COUNTED_FROM: Final = 4  # more regions of one label than that minus one are counted, not described
 
 
@@ -82,6 +86,8 @@ def build_report(
     replies: Sequence[Generation],
     steps: Sequence[Step],
     ground: Ground | None = None,
+    *,
+    certainty: Certainty = RAW,
 ) -> Report:
     """Put the report together, and check what the language model says of lesions.
 
@@ -92,12 +98,15 @@ def build_report(
         replies: its replies, one a question.
         steps: the trace.
         ground: looks again for what the replies claim; None compares them with `regions`.
+        certainty: how sure the replies are; one less sure than its threshold claims nothing.
     """
     findings = [*_region_findings(image, regions)]
     said: list[tuple[Claim, ...]] = [()] * len(findings)
     alarms: list[str] = []
     for item, reply in zip(questions, replies, strict=True):
-        words = strip_citations(reply.text).rstrip(".") or "no answer from the language model"
+        words = strip_citations(reply.text).rstrip(".") or _SILENT
+        if answer_confidence(reply.confidence, (), certainty) < certainty.threshold:
+            words = _UNSURE
         cited = choose_citations(item.question, words, regions, image.modality)
         findings.append(Finding(f"{item.subject}: {words}.", cited, bool(cited)))
         said.append(_claims(item.question, words, regions, image.modality))

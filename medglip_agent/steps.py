@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from grounding.types import Regions
@@ -52,7 +53,8 @@ def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
         return abstain(_not_found(plan.phrases), evidence.regions, trace.steps)
     prompt = SpatialPrompt(request.question.strip(), request.image, evidence.regions)
     text, confidence = yield from _generate(bench, prompt, trace, streaming=request.streaming)
-    return cited_answer(prompt, text, confidence, evidence.missing if plan.needs_region else (), trace)
+    missing = evidence.missing if plan.needs_region else ()
+    return cited_answer(prompt, text, confidence, missing, trace, bench.certainty)
 
 
 def report(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -75,7 +77,7 @@ def locate(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
     yield trace.steps[-1]
     if not len(regions):
         return abstain(_not_found(plan.phrases), regions, trace.steps)
-    return answer_from_regions(request.image, regions, trace.steps)
+    return answer_from_regions(request.image, regions, trace.steps, calibrated=bench.calibrated)
 
 
 def measure(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -89,7 +91,7 @@ def measure(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
         result = abilities.measure(bench, request.image, plan.phrases, distance=distance)
         step.outcome = found(result.regions, result.regions.missing)
     yield trace.steps[-1]
-    return _stated(result.text, result.regions, trace)
+    return _stated(bench, result.text, result.regions, trace)
 
 
 def segment(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -99,7 +101,7 @@ def segment(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
         if boxes.abstained:
             return boxes
         text, reason = f"{boxes.text} {_NO_SEGMENTER}", f"{boxes.reason} {_NO_SEGMENTER}".strip()
-        return Answer(text, boxes.regions, boxes.confidence, False, boxes.steps, reason)
+        return replace(boxes, text=text, reason=reason)
     yield from _open(bench, request, trace)
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
@@ -108,7 +110,7 @@ def segment(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
         result = abilities.segment(bench, request.image, plan.phrases)
         step.outcome = found(result.regions, result.regions.missing)
     yield trace.steps[-1]
-    return _stated(result.text, result.regions, trace)
+    return _stated(bench, result.text, result.regions, trace)
 
 
 def compare(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -141,7 +143,9 @@ def describe(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Ev
         result = abilities.describe(bench, request.image, request.box, question=request.question)
         step.outcome = found(result.regions, ())
     yield trace.steps[-1]
-    return Answer(result.text, result.regions, result.confidence, False, trace.steps)
+    return Answer(
+        result.text, result.regions, result.confidence, False, trace.steps, calibrated=result.calibrated
+    )
 
 
 def modality(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -205,12 +209,13 @@ def _generate(
     return text, confidence
 
 
-def _stated(text: str, regions: Regions, trace: Trace) -> Answer:
-    """An answer read off regions: its confidence is their mean score."""
+def _stated(bench: Workbench, text: str, regions: Regions, trace: Trace) -> Answer:
+    """An answer read off regions: its confidence is their mean score, calibrated where the scores are."""
     if not len(regions):
         return abstain(_not_found(regions.asked), regions, trace.steps)
     reason = f"Looked for and not found: {', '.join(regions.missing)}." if regions.missing else ""
-    return Answer(text, regions, float(regions.scores.mean()), False, trace.steps, reason)
+    confidence = float(regions.scores.mean())
+    return Answer(text, regions, confidence, False, trace.steps, reason, bench.calibrated)
 
 
 def _nothing_named(bench: Workbench, request: Request, trace: Trace) -> Answer:

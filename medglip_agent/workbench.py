@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 
 from .evidence import ImageEvidence
 from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
@@ -51,6 +52,16 @@ class Workbench:
         if self.vlm is None:
             raise RuntimeError("expected a language model, got none: load the agent with vlm='nano'")
         return self.vlm
+
+    @property
+    def certainty(self) -> Certainty:
+        """How sure the language model's answers are; raw where there is none."""
+        return Certainty() if self.vlm is None else self.vlm.certainty
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the scores of regions are probabilities."""
+        return self.grounder.calibration is not None
 
     def is_open(self, image: MedicalImage) -> bool:
         """Return whether `image` was encoded lately."""

@@ -136,4 +136,5 @@ def _model(model: Model) -> str:
     files = "".join(
         f"<br><code>{escape(file)} sha256 {digest}</code>" for file, digest in model.weights.items()
     )
-    return f"<dt>{escape(model.role)}</dt><dd>{escape(model.name)}{files or ' (weights unknown)'}</dd>"
+    named = f"{model.name}, calibrated" if model.calibrated else model.name
+    return f"<dt>{escape(model.role)}</dt><dd>{escape(named)}{files or ' (weights unknown)'}</dd>"

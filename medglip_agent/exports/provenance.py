@@ -17,6 +17,8 @@ from typing import Final, Protocol
 import grounding
 import llm
 
+from ..protocols import GrounderLike, VisionLanguageModelLike
+
 SOFTWARE: Final = "Med-GLIP Agent"
 _DISTRIBUTION: Final = "med-glip-agent"
 _PACKAGED: Final = {
@@ -26,25 +28,16 @@ _PACKAGED: Final = {
 _SHORT: Final = 12  # hexadecimal digits of a hash in a line for people
 
 
-class Named(Protocol):
-    """A loaded model: `name` is what it was loaded by."""
-
-    @property
-    def name(self) -> str:
-        """A packaged name, a folder or a hub id."""
-        ...
-
-
 class HasModels(Protocol):
     """What is needed of an agent."""
 
     @property
-    def grounder(self) -> Named:
+    def grounder(self) -> GrounderLike:
         """Finds regions."""
         ...
 
     @property
-    def vlm(self) -> Named | None:
+    def vlm(self) -> VisionLanguageModelLike | None:
         """Answers questions; None for grounding only."""
         ...
 
@@ -57,11 +50,13 @@ class Model:
         role: "grounder" or "vlm".
         name: its name; of a folder only the last part.
         weights: weight file -> sha256 in hexadecimal; empty where the files are not on this machine.
+        calibrated: whether its scores or confidences are probabilities; if not, they only rank.
     """
 
     role: str
     name: str
     weights: Mapping[str, str] = field(default_factory=dict)
+    calibrated: bool = False
 
 
 def software_version() -> str:
@@ -74,8 +69,10 @@ def software_version() -> str:
 
 def models_of(agent: HasModels) -> tuple[Model, ...]:
     """Return the models of an agent with the hashes of their weight files."""
-    loaded = (("grounder", agent.grounder), ("vlm", agent.vlm))
-    return tuple(_model(role, one.name) for role, one in loaded if one is not None)
+    models = [_model("grounder", agent.grounder.name, calibrated=agent.grounder.calibration is not None)]
+    if agent.vlm is not None:
+        models.append(_model("vlm", agent.vlm.name, calibrated=agent.vlm.certainty.calibration is not None))
+    return tuple(models)
 
 
 def provenance_line(models: tuple[Model, ...]) -> str:
@@ -84,15 +81,17 @@ def provenance_line(models: tuple[Model, ...]) -> str:
 
 
 def model_line(model: Model, digits: int = _SHORT) -> str:
-    """Return role, name and the first `digits` of each weight file's hash."""
+    """Return role, name, the first `digits` of each weight file's hash, and whether it is calibrated."""
     files = ", ".join(f"{file} sha256 {digest[:digits]}" for file, digest in model.weights.items())
-    return f"{model.role} {model.name} ({files or 'weights unknown'})"
+    known = [files or "weights unknown", *(["calibrated"] if model.calibrated else [])]
+    return f"{model.role} {model.name} ({', '.join(known)})"
 
 
-def _model(role: str, name: str) -> Model:
+def _model(role: str, name: str, *, calibrated: bool) -> Model:
     folder = _folder(role, name)
     files = sorted(folder.glob("*.safetensors")) if folder else []
-    return Model(role, Path(name).name, {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
+    weights = {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files}
+    return Model(role, Path(name).name, weights, calibrated)
 
 
 def _folder(role: str, name: str) -> Path | None:

@@ -12,7 +12,7 @@ from grounding.types import MedicalImage, Regions
 from llm.types import Answer
 
 from ..agent import StreamEvent
-from ..exports.provenance import Named
+from ..protocols import GrounderLike, VisionLanguageModelLike
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,12 +21,12 @@ class AgentLike(Protocol):
     """What the page needs from `medglip_agent.MedGLIPAgent`."""
 
     @property
-    def grounder(self) -> Named:
+    def grounder(self) -> GrounderLike:
         """Finds regions."""
         ...
 
     @property
-    def vlm(self) -> Named | None:
+    def vlm(self) -> VisionLanguageModelLike | None:
         """Answers questions."""
         ...
 

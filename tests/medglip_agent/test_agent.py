@@ -10,7 +10,8 @@ import pytest
 from grounding.types import MedicalImage
 from llm.types import Answer, Step
 from medglip_agent.agent import MedGLIPAgent
-from medglip_agent.answers import UNGROUNDED, combine_confidence
+from medglip_agent.answers import UNGROUNDED
+from medglip_agent.confidence import combine_confidence
 
 
 def test_an_answer_cites_the_side_it_names(agent: MedGLIPAgent, chest: MedicalImage) -> None:
