@@ -6,10 +6,11 @@ They join the models with the plain geometry of `measure`, `compare`, `segmentat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy.typing as npt
 
-from grounding.types import MedicalImage
+from grounding.types import MedicalImage, Regions
 from llm.types import Report, SpatialPrompt
 
 from .answers import MAX_NEW_TOKENS
@@ -38,7 +39,10 @@ def open_image(bench: Workbench, image: MedicalImage, trace: Trace) -> ImageEvid
 
 
 def write_report(bench: Workbench, image: MedicalImage) -> Report:
-    """Describe `image`: what was found, short answers to fixed questions, an impression."""
+    """Describe `image`: what was found, short answers to fixed questions, an impression.
+
+    What the answers claim of lesions is looked for once more; what does not fit is marked.
+    """
     trace = Trace()
     evidence_of = open_image(bench, image, trace)
     with trace.step("grounding", {"grounder": bench.grounder.name}) as step:
@@ -52,7 +56,15 @@ def write_report(bench: Workbench, image: MedicalImage) -> Report:
             prompts = [SpatialPrompt(q.question, image, r) for q, r in zip(questions, evidence, strict=True)]
             replies = bench.language_model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
         step.outcome = f"{len(replies)} short answers"
-    return build_report(image, regions, questions, replies, trace.steps, certainty=bench.certainty)
+
+    def ground_again(picture: MedicalImage, names: Sequence[str]) -> Regions:
+        with trace.step("check", {"grounder": bench.grounder.name, "phrases": list(names)}) as step:
+            again = bench.find(picture, names)
+            step.outcome = found(again, again.missing)
+        return again
+
+    report = build_report(image, regions, questions, replies, ground_again, certainty=bench.certainty)
+    return replace(report, steps=trace.steps)
 
 
 def measure(

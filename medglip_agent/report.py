@@ -15,7 +15,7 @@ from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
 from llm.confidence import Certainty
 from llm.report import Claim, Ground, Writer, check_report, write_report
-from llm.types import Finding, Generation, Report, Step
+from llm.types import Finding, Generation, Report
 
 from . import NOTICE
 from .citations import choose_citations, cite, strip_citations
@@ -84,8 +84,7 @@ def build_report(
     regions: Regions,
     questions: Sequence[ReportQuestion],
     replies: Sequence[Generation],
-    steps: Sequence[Step],
-    ground: Ground | None = None,
+    ground: Ground,
     *,
     certainty: Certainty = RAW,
 ) -> Report:
@@ -96,8 +95,7 @@ def build_report(
         regions: everything found; `regions.asked` is what was looked for.
         questions: what the language model was asked.
         replies: its replies, one a question.
-        steps: the trace.
-        ground: looks again for what the replies claim; None compares them with `regions`.
+        ground: looks again for what the replies claim.
         certainty: how sure the replies are; one less sure than its threshold claims nothing.
     """
     findings = [*_region_findings(image, regions)]
@@ -113,8 +111,7 @@ def build_report(
         if item.alarming and _YES.match(words):
             alarms.append(f"{item.subject.lower()} ({cite(cited) or 'no region supports this'})")
     impression = _impression(regions, alarms)
-    report = Report(tuple(findings), impression, regions, tuple(steps))
-    return check_report(report, said, image, ground or (lambda _, names: regions))
+    return check_report(Report(tuple(findings), impression, regions), said, image, ground)
 
 
 def written_report(
@@ -144,11 +141,20 @@ def report_text(report: Report) -> str:
     lines = ["Findings:"]
     for finding in report.findings:
         mark = cite(finding.region_ids) if finding.grounded else "(not grounded)"
-        against = f" (contradicted: {finding.conflict})" if finding.conflict else ""
-        lines.append(f"- {finding.sentence} {mark}{against}")
+        lines.append(f"- {finding.sentence} {mark}{in_brackets(against(finding))}")
     if not report.findings:
         lines.append("- Nothing that can be described was found. (not grounded)")
     return "\n".join([*lines, f"Impression: {report.impression}"])
+
+
+def against(finding: Finding) -> str:
+    """Return what speaks against a sentence, as it is shown beside it; "" where nothing does."""
+    return f"contradicted: {finding.conflict.rstrip('.')}" if finding.conflict else ""
+
+
+def in_brackets(remark: str) -> str:
+    """Return a remark as it follows a sentence: " (remark)", or ""."""
+    return f" ({remark})" if remark else ""
 
 
 def _region_findings(image: MedicalImage, regions: Regions) -> list[Finding]:

@@ -115,6 +115,7 @@ def _findings(report: Report) -> list[dict[str, Any]]:
             "sentence": finding.sentence,
             "grounded": finding.grounded,
             "regions": [index + 1 for index in finding.region_ids],
+            "conflict": finding.conflict,
         }
         for finding in report.findings
     ]
