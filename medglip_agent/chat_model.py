@@ -121,6 +121,10 @@ class ChatModelAgent:
         named = getattr(self._model, "model_name", None) or getattr(self._model, "model", None)
         return Path(named).name if isinstance(named, str) else type(self._model).__name__
 
+    def new_conversation(self) -> ChatConversation:
+        """Return a conversation to hand to `ask` or `stream` with each question; one a session."""
+        return ChatConversation()
+
     def ground(
         self, image: MedicalImage, phrases: Sequence[str], *, box_threshold: float | None = None
     ) -> Regions:

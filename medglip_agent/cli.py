@@ -53,9 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    ask = commands.add_parser("ask", help="answer a question about an image", epilog=NOTICE)
+    ask = commands.add_parser("ask", help="answer questions about an image, one after another", epilog=NOTICE)
     ask.add_argument("image", type=Path)
-    ask.add_argument("question")
+    ask.add_argument(
+        "questions",
+        nargs="+",
+        metavar="QUESTION",
+        help='a further one may leave unsaid what was asked before ("and on the left?"); --out and --export '
+        "take the last answer, --json prints a list",
+    )
     _add_model_options(ask)
     ask.set_defaults(run=_ask)
 
@@ -109,24 +115,31 @@ def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> 
 
 
 def _ask(args: argparse.Namespace) -> int:
+    image, agent = _open(args)
+    conversation, results = agent.new_conversation(), []
+    for question in args.questions:
+        answer = agent.ask(image, question, conversation=conversation)
+        results.append(_result(args, agent, image, answer, question))
+        _save_trace(args, answer.steps)
+        if not args.json:
+            _print_answer(answer)
+    if args.json:
+        _print_json(*results)
+    else:
+        print(NOTICE)
+    _export(args, results[-1])
+    return 0
+
+
+def _print_answer(answer: Answer) -> None:
     from .citations import cited_regions
     from .confidence import confidence_text
 
-    image, agent = _open(args)
-    answer = agent.ask(image, args.question)
+    print(answer.text)
+    if answer.confidence is not None:
+        print(f"confidence {confidence_text(answer.confidence, calibrated=answer.calibrated)}")
     cited = cited_regions(answer.text)
-    result = _result(args, agent, image, answer)
-    if args.json:
-        _print_json(result)
-    else:
-        print(answer.text)
-        if answer.confidence is not None:
-            print(f"confidence {confidence_text(answer.confidence, calibrated=answer.calibrated)}")
-        _print_regions(answer.regions[list(cited)] if cited else None, cited)
-        print(NOTICE)
-    _save_trace(args, answer.steps)
-    _export(args, result)
-    return 0
+    _print_regions(answer.regions[list(cited)] if cited else None, cited)
 
 
 def _ground(args: argparse.Namespace) -> int:
@@ -216,10 +229,12 @@ def _say(message: str) -> None:
     print(f"medglip: {message}", file=sys.stderr, flush=True)
 
 
-def _print_json(result: Result) -> None:
+def _print_json(*results: Result) -> None:
+    """One as an object, several as a list."""
     from .exports import result_to_dict
 
-    print(json.dumps(result_to_dict(result), indent=2, ensure_ascii=False))
+    told = [result_to_dict(result) for result in results]
+    print(json.dumps(told[0] if len(told) == 1 else told, indent=2, ensure_ascii=False))
 
 
 def _print_regions(regions: Regions | None, ids: Sequence[int]) -> None:
@@ -238,11 +253,14 @@ def _save_trace(args: argparse.Namespace, steps: Any) -> None:
 
 
 def _result(
-    args: argparse.Namespace, agent: MedGLIPAgent, image: MedicalImage, content: Answer | Report | Regions
+    args: argparse.Namespace,
+    agent: MedGLIPAgent,
+    image: MedicalImage,
+    content: Answer | Report | Regions,
+    question: str = "",
 ) -> Result:
     from .exports import Result, SourceFrame, models_of
 
-    question = args.question if "question" in args else ""
     return Result(image, content, models_of(agent), question, SourceFrame(args.image, args.frame))
 
 

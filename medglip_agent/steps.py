@@ -16,7 +16,8 @@ from llm.types import Answer, SpatialPrompt, Step
 
 from . import abilities
 from .answers import MAX_NEW_TOKENS, abstain, answer_from_regions, cited_answer, report_answer
-from .describe import sentence_case
+from .citations import cited_regions
+from .describe import name_few, sentence_case
 from .evidence import ImageEvidence, vocabulary_for
 from .planner import Plan
 from .request import Events, Request, RequestError
@@ -31,6 +32,7 @@ _HOW_MADE: Final = re.compile(
     r"\b(sequence|weight\w*|t1|t2|flair|phase|contrast|window|plane|view|projection|stain\w*|magnif\w+)\b",
     re.IGNORECASE,
 )
+_LOOKING: Final = frozenset(("ASK", "GROUND", "MEASURE", "SEGMENT", "COMPARE"))
 _NO_SEGMENTER: Final = "No segmenter is configured: boxes are shown in place of outlines."
 
 
@@ -178,11 +180,23 @@ STEPS: Final[Mapping[str, Serve]] = {
 
 
 def run(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
-    """Serve the plan; what was asked wrongly is told as an abstention."""
+    """Serve the plan; what was asked wrongly is told as an abstention, and what is not known is named."""
+    if plan.question:
+        request = replace(request, question=plan.question)
     try:
-        return (yield from STEPS[plan.intent.name](bench, request, plan, trace))
+        served = yield from STEPS[plan.intent.name](bench, request, plan, trace)
     except RequestError as error:
         return abstain(sentence_case(f"{error}."), Regions.empty(request.image.size), trace.steps)
+    return _with_unknown(served, plan)
+
+
+def _with_unknown(served: Answer, plan: Plan) -> Answer:
+    """Say what was named and cannot be looked for; an answer in words with its evidence needs no remark."""
+    silent = plan.intent.name not in _LOOKING or (plan.intent.name == "ASK" and cited_regions(served.text))
+    if silent or not plan.unknown:
+        return served
+    said = f"I have not learned to find: {name_few(plan.unknown)}."
+    return replace(served, text=f"{served.text} {said}", reason=f"{served.reason} {said}".strip())
 
 
 def _open(bench: Workbench, request: Request, trace: Trace) -> Generator[Step | str, None, ImageEvidence]:

@@ -92,27 +92,29 @@ def answer_question(
     asked: list[Message] = [*messages, {"role": "user", "content": plain(question.strip())}]
     cleared = replace(session, regions=None, cited=(), answer=None)
 
-    def turn(reply: str, steps: tuple[Step, ...], state: Session = cleared) -> Turn:
+    def turn(reply: str, steps: tuple[Step, ...], state: Session) -> Turn:
         return Turn([*asked, {"role": "assistant", "content": reply}], steps, state)
 
     for message in _wait(loader):
-        yield turn(f"*{plain(message)}*", ())
+        yield turn(f"*{plain(message)}*", (), cleared)
     try:
         agent = loader.get()
+        conversation = session.conversation or agent.new_conversation()
+        cleared = replace(cleared, conversation=conversation)
         steps: tuple[Step, ...] = ()
         text = ""
-        yield turn(progress_markdown(None), steps)
-        for event in agent.stream(session.image, question):
+        yield turn(progress_markdown(None), steps, cleared)
+        for event in agent.stream(session.image, question, conversation=conversation):
             if isinstance(event, Answer):
                 cited = () if event.abstained else cited_regions(event.text)
                 state = replace(cleared, regions=event.regions, cited=cited, question=question, answer=event)
                 yield turn(answer_markdown(event), event.steps, state)
             elif isinstance(event, Step):
                 steps = (*steps, event)
-                yield turn(reply_markdown(text) if text else progress_markdown(event), steps)
+                yield turn(reply_markdown(text) if text else progress_markdown(event), steps, cleared)
             else:
                 text += event
-                yield turn(reply_markdown(text), steps)
+                yield turn(reply_markdown(text), steps, cleared)
     except (NotReadyError, ValueError) as error:
         raise UserError(str(error)) from error
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from grounding.types import MedicalImage, Regions
 from llm.types import Answer
@@ -35,11 +35,17 @@ class AgentLike(Protocol):
         """Role -> model name."""
         ...
 
+    def new_conversation(self) -> Any:
+        """Return what a session keeps and hands over with each question; each agent has its own kind."""
+        ...
+
     def ask(self, image: MedicalImage, question: str) -> Answer:
         """Answer a question."""
         ...
 
-    def stream(self, image: MedicalImage, question: str) -> Iterator[StreamEvent]:
+    def stream(
+        self, image: MedicalImage, question: str, *, conversation: Any = None
+    ) -> Iterator[StreamEvent]:
         """Yield finished steps, pieces of text, and the answer last."""
         ...
 

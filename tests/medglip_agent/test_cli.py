@@ -67,6 +67,17 @@ def test_ask_json_with_picture_and_trace(capsys: pytest.CaptureFixture[str], tmp
     assert len(trace.read_text().splitlines()) == 5
 
 
+def test_questions_one_after_another_are_a_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = ("Show me the right lung", "and on the left?")
+    assert cli.main(["ask", "chest.png", *turns]) == 0
+    out = capsys.readouterr().out
+    assert out.index("[R1] right lung") < out.index("[R1] left lung") and out.count(NOTICE) == 1
+    assert cli.main(["ask", "chest.png", *turns, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["question"], second["question"]) == turns
+    assert [region["label"] for region in second["regions"]] == ["left lung"]
+
+
 def test_exports_by_the_end_of_the_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.html", "a.md", "a.json", "a.coco.json", "a.png")]
     flags = [word for file in files for word in ("--export", str(file))]

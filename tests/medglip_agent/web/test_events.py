@@ -17,6 +17,7 @@ from medglip_agent.web.events import (
     open_upload,
 )
 from medglip_agent.web.loading import AgentLoader, NotReadyError
+from medglip_agent.web.session import change_view
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,20 @@ def test_question_is_answered_step_by_step(loader: AgentLoader, chest: Example) 
     assert turns[0].session.regions is None
     assert any("the left" in turn.messages[-1]["content"] for turn in turns[:-1]), "text is streamed"
     assert session.regions is None, "the session given is not changed"
+
+
+def test_two_sessions_each_remember_their_own_questions(loader: AgentLoader, chest: Example) -> None:
+    """Turn by turn in alternation, on one agent."""
+    sessions = [open_example(chest), open_example(chest)]
+    for number, question in ((0, "Show me the right lung"), (1, "Show me the left lung")):
+        sessions[number] = list(answer_question(loader, sessions[number], question, []))[-1].session
+    for number, phrases in ((0, ("left lung",)), (1, ("right lung",)), (0, ("right lung",))):
+        sessions[number] = list(answer_question(loader, sessions[number], "the other one", []))[-1].session
+        found = sessions[number].regions
+        assert found is not None and found.phrases == phrases
+    assert sessions[0].conversation is not sessions[1].conversation
+    viewed = change_view(sessions[0], 0, "", "DX")
+    assert viewed.conversation is sessions[0].conversation, "the same pixels as another kind of image"
 
 
 def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:
