@@ -7,6 +7,7 @@ grounder and a language model; what an intent does is in `steps`, what needs no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from .describe import check_box, name_few
 from .marked import MarkedRegion
 from .measure import Measurements
 from .modality import ImageModality
-from .planner import Plan, Planner, RulePlanner
+from .planner import Intent, Plan, Planner, RulePlanner
 from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 from .request import Dialogue, Events, Request
 from .segmentation import Segmentation
@@ -242,10 +243,18 @@ class MedGLIPAgent:
         trace, talk = Trace(), conversation or Dialogue()
         with trace.step("plan", {"question": request.question}) as step:
             plan = self._planner.plan(request.question, request.image.modality, talk.about(request.image))
+            plan = _about_the_box(plan, request)
             talk.add(request.question)
             step.outcome = _told(plan)
         yield trace.steps[-1]
         return (yield from steps.run(self._bench, request, plan, trace))
+
+
+def _about_the_box(plan: Plan, request: Request) -> Plan:
+    """Take a question that names nothing ("Is this normal?") to be about what the user has marked."""
+    if request.box is None or plan.intent is not Intent.ASK or plan.phrases or plan.unknown:
+        return plan
+    return replace(plan, intent=Intent.DESCRIBE_REGION)
 
 
 def _told(plan: Plan) -> str:

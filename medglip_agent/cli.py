@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm.types import Answer, Report
 
     from .agent import MedGLIPAgent
+    from .chat_model import ChatModelAgent
     from .exports import Result
 
 
@@ -61,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="QUESTION",
         help='a further one may leave unsaid what was asked before ("and on the left?"); --out and --export '
         "take the last answer, --json prints a list",
+    )
+    ask.add_argument(
+        "--prior", type=Path, metavar="FILE", help="an earlier image of the same, to compare with"
+    )
+    ask.add_argument("--prior-frame", type=int, default=0, help="its frame, slice or page (default: 0)")
+    ask.add_argument("--box", metavar="X1,Y1,X2,Y2", help="a marked part to ask about, pixels of IMAGE")
+    ask.add_argument("--segmenter", metavar="FOLDER", help="a SAM or MedSAM model, for outlines")
+    ask.add_argument(
+        "--chat-model", type=Path, metavar="YAML", help="a chat model that leads the tools (docs/agent.md)"
     )
     _add_model_options(ask)
     ask.set_defaults(run=_ask)
@@ -111,14 +121,19 @@ def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> 
         parser.add_argument("--vlm", default="nano", help="name or folder (default: nano)")
     else:
         parser.set_defaults(vlm=None)  # nothing is generated: spare the memory and the seconds
+    parser.set_defaults(segmenter=None)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
 
 
 def _ask(args: argparse.Namespace) -> int:
-    image, agent = _open(args)
+    box = None if args.box is None else parse_box(args.box)
+    lead = None if args.chat_model is None else _chat_model(args.chat_model)
+    prior = None if args.prior is None else _read(args, args.prior, args.prior_frame)
+    image, seeing = _open(args)
+    agent: Any = seeing if lead is None else lead(seeing)
     conversation, results = agent.new_conversation(), []
     for question in args.questions:
-        answer = agent.ask(image, question, conversation=conversation)
+        answer = agent.ask(image, question, prior=prior, box=box, conversation=conversation)
         results.append(_result(args, agent, image, answer, question))
         _save_trace(args, answer.steps)
         if not args.json:
@@ -190,24 +205,60 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace) -> tuple[MedicalImage, MedGLIPAgent]:
     """Read the image first: a wrong file should fail before any model loads."""
-    from grounding.types import MedicalImage
-
     threshold = args.box_threshold
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--box-threshold must lie in [0, 1], got {threshold}")
     if args.out is not None and args.out.suffix.lower() != ".png":
         raise UsageError(f"--out must end in .png, got {args.out.name!r}")
     _check_exports(args)
-    window = None if args.window is None else parse_window(args.window)
-    modality = None if args.modality is None else args.modality.upper()
-    image = MedicalImage.open(args.image, frame=args.frame, window=window, modality=modality)
+    image = _read(args, args.image, args.frame)
 
     from .agent import MedGLIPAgent
 
     agent = MedGLIPAgent.from_pretrained(
-        args.grounder, args.vlm, args.device, box_threshold=threshold, on_progress=_say
+        args.grounder,
+        args.vlm,
+        args.device,
+        segmenter=args.segmenter,
+        box_threshold=threshold,
+        on_progress=_say,
     )
     return image, agent
+
+
+def _read(args: argparse.Namespace, path: Path, frame: int) -> MedicalImage:
+    """Read an image with the window and the modality of the call."""
+    from grounding.types import MedicalImage
+
+    window = None if args.window is None else parse_window(args.window)
+    modality = None if args.modality is None else args.modality.upper()
+    return MedicalImage.open(path, frame=frame, window=window, modality=modality)
+
+
+def _chat_model(path: Path) -> Callable[[MedGLIPAgent], ChatModelAgent]:
+    """Make the chat model that a file names, and return what puts it in the lead of an agent."""
+    from .chat_config import load_chat_model, read_chat_config
+    from .chat_model import ChatModelAgent
+
+    try:
+        config = read_chat_config(path)
+        model = load_chat_model(config)
+        return lambda agent: ChatModelAgent(agent, model, max_steps=config.max_steps)
+    except (ImportError, TypeError) as error:  # of what the file names
+        raise UsageError(str(error)) from error
+
+
+def parse_box(text: str) -> tuple[float, ...]:
+    """Return the corners that "X1,Y1,X2,Y2" names, in pixels of the image.
+
+    Raises:
+        UsageError: `text` is not four numbers.
+    """
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--box must be X1,Y1,X2,Y2 such as 10,20,90,180, got {text!r}") from None
+    return x1, y1, x2, y2
 
 
 def parse_window(text: str) -> Window:
