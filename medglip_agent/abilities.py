@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy.typing as npt
 
@@ -45,7 +46,7 @@ def write_report(bench: Workbench, image: MedicalImage) -> Report:
     """
     trace = Trace()
     evidence_of = open_image(bench, image, trace)
-    with trace.step("grounding", {"grounder": bench.grounder.name}) as step:
+    with trace.step("grounding", bench.named("grounder")) as step:
         regions = bench.vocabulary(image)
         step.inputs["phrases"] = list(regions.asked)
         step.outcome = found(regions, ())
@@ -58,7 +59,7 @@ def write_report(bench: Workbench, image: MedicalImage) -> Report:
         step.outcome = f"{len(replies)} short answers"
 
     def ground_again(picture: MedicalImage, names: Sequence[str]) -> Regions:
-        with trace.step("check", {"grounder": bench.grounder.name, "phrases": list(names)}) as step:
+        with trace.step("check", {**bench.named("grounder"), "phrases": list(names)}) as step:
             again = bench.find(picture, names)
             step.outcome = found(again, again.missing)
         return again
@@ -98,7 +99,7 @@ def segment(bench: Workbench, image: MedicalImage, phrases: Sequence[str]) -> Se
     regions = bench.ground(image, phrases)
     with bench.lock:
         masked = segmenter.segment(image, regions)
-    return measure_masks(image, masked, segmenter.name)
+    return measure_masks(image, masked, Path(segmenter.name).name)
 
 
 def describe(

@@ -30,7 +30,7 @@ from .citations import cite, cited_regions
 from .describe import check_box
 from .fence import fence
 from .planner import MAX_QUESTION_CHARACTERS
-from .protocols import GrounderLike, VisionLanguageModelLike
+from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 from .region_book import CitedStream, RegionBook, forged, renumber
 from .request import Events, Request
 from .tools import make_tools
@@ -109,6 +109,11 @@ class ChatModelAgent:
     def vlm(self) -> VisionLanguageModelLike | None:
         """Looks at the image for the tools; None where none is loaded."""
         return self.agent.vlm
+
+    @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks for the tools; None where none is configured."""
+        return self.agent.segmenter
 
     @property
     def models(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from grounding.types import Regions
@@ -45,7 +46,7 @@ def refuse(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
 def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
     """Answer in words, with the regions found as evidence."""
     evidence_of = yield from _open(bench, request, trace)
-    with trace.step("grounding", {"grounder": bench.grounder.name}) as step:
+    with trace.step("grounding", bench.named("grounder")) as step:
         with bench.lock:
             evidence = evidence_of.gather(request.question)
         step.inputs["phrases"] = list(evidence.asked)
@@ -71,7 +72,7 @@ def locate(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
     evidence_of = yield from _open(bench, request, trace)
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
-    inputs = {"grounder": bench.grounder.name, "phrases": list(plan.phrases)}
+    inputs = {**bench.named("grounder"), "phrases": list(plan.phrases)}
     with trace.step("grounding", inputs) as step:
         with bench.lock:
             regions = evidence_of.ground(plan.phrases)
@@ -88,7 +89,7 @@ def measure(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
     distance = len(plan.phrases) == 2 and bool(_DISTANCE.search(request.question))
-    inputs = {"grounder": bench.grounder.name, "phrases": list(plan.phrases), "distance": distance}
+    inputs = {**bench.named("grounder"), "phrases": list(plan.phrases), "distance": distance}
     with trace.step("measure", inputs) as step:
         result = abilities.measure(bench, request.image, plan.phrases, distance=distance)
         step.outcome = found(result.regions, result.regions.missing)
@@ -107,7 +108,7 @@ def segment(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
     yield from _open(bench, request, trace)
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
-    inputs = {"segmenter": bench.segmenter.name, "phrases": list(plan.phrases)}
+    inputs = {**bench.named("segmenter"), "phrases": list(plan.phrases)}
     with trace.step("segment", inputs) as step:
         result = abilities.segment(bench, request.image, plan.phrases)
         step.outcome = found(result.regions, result.regions.missing)
@@ -209,7 +210,7 @@ def _generate(
     bench: Workbench, prompt: SpatialPrompt, trace: Trace, *, streaming: bool
 ) -> Generator[Step | str, None, tuple[str, float | None]]:
     vlm = bench.language_model
-    inputs = {"vlm": vlm.name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
+    inputs = {"vlm": Path(vlm.name).name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
     with trace.step("generation", inputs) as step:
         if streaming:
             pieces = vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS)

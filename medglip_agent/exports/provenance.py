@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import grounding
 import llm
 
-from ..protocols import GrounderLike, VisionLanguageModelLike
+from ..protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 
 SOFTWARE: Final = "Med-GLIP Agent"
 _DISTRIBUTION: Final = "med-glip-agent"
@@ -41,13 +41,23 @@ class HasModels(Protocol):
         """Answers questions; None for grounding only."""
         ...
 
+    @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks; None for boxes only."""
+        ...
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Role -> name of all models, a chat model's too."""
+        ...
+
 
 @dataclass(frozen=True)
 class Model:
     """A model that took part.
 
     Attributes:
-        role: "grounder" or "vlm".
+        role: "grounder", "vlm", "segmenter" or "chat".
         name: its name; of a folder only the last part.
         weights: weight file -> sha256 in hexadecimal; empty where the files are not on this machine.
         calibrated: whether its scores or confidences are probabilities; if not, they only rank.
@@ -69,10 +79,28 @@ def software_version() -> str:
 
 def models_of(agent: HasModels) -> tuple[Model, ...]:
     """Return the models of an agent with the hashes of their weight files."""
-    models = [_model("grounder", agent.grounder.name, calibrated=agent.grounder.calibration is not None)]
-    if agent.vlm is not None:
-        models.append(_model("vlm", agent.vlm.name, calibrated=agent.vlm.certainty.calibration is not None))
-    return tuple(models)
+    grounder, vlm, segmenter = agent.grounder, agent.vlm, agent.segmenter
+    models = [model_of("grounder", grounder.name, calibrated=grounder.calibration is not None)]
+    if vlm is not None:
+        models.append(model_of("vlm", vlm.name, calibrated=vlm.certainty.calibration is not None))
+    if segmenter is not None:
+        models.append(model_of("segmenter", segmenter.name))
+    seen = {model.role for model in models}
+    return (*models, *(Model(role, name) for role, name in agent.models.items() if role not in seen))
+
+
+def model_of(role: str, name: str, *, calibrated: bool = False) -> Model:
+    """Return a loaded model with the hashes of its weight files.
+
+    Args:
+        role: "grounder", "vlm" or "segmenter".
+        name: what it was loaded by: a packaged name, a folder or a hub id.
+        calibrated: see `Model`.
+    """
+    folder = _folder(role, name)
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    weights = {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files}
+    return Model(role, Path(name).name, weights, calibrated)
 
 
 def provenance_line(models: tuple[Model, ...]) -> str:
@@ -87,16 +115,10 @@ def model_line(model: Model, digits: int = _SHORT) -> str:
     return f"{model.role} {model.name} ({', '.join(known)})"
 
 
-def _model(role: str, name: str, *, calibrated: bool) -> Model:
-    folder = _folder(role, name)
-    files = sorted(folder.glob("*.safetensors")) if folder else []
-    weights = {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files}
-    return Model(role, Path(name).name, weights, calibrated)
-
-
 def _folder(role: str, name: str) -> Path | None:
     """Where the checkpoint lies, looked for as the loaders do: packaged, a folder, the hub's local copy."""
-    for folder in (_PACKAGED[role] / name, Path(name)):
+    packaged = [_PACKAGED[role] / name] if role in _PACKAGED else []
+    for folder in (*packaged, Path(name)):
         if folder.is_dir():
             return folder
     if name.count("/") != 1:

@@ -12,7 +12,7 @@ from grounding.types import MedicalImage, Regions
 from llm.types import Answer
 
 from ..agent import StreamEvent
-from ..protocols import GrounderLike, VisionLanguageModelLike
+from ..protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ class AgentLike(Protocol):
     @property
     def vlm(self) -> VisionLanguageModelLike | None:
         """Answers questions."""
+        ...
+
+    @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks."""
         ...
 
     @property

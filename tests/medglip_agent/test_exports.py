@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -234,8 +235,11 @@ def test_hashes_are_those_of_the_weight_files(tmp_path: Path) -> None:
     class Agent:
         grounder = Loaded("nano")
         vlm = Loaded(str(folder))
+        segmenter = Loaded(str(folder))
+        models: Mapping[str, str] = {"grounder": "nano", "chat": "talker"}
 
-    grounder, vlm = models_of(Agent())
+    grounder, vlm, segmenter, chat = models_of(Agent())
+    assert segmenter == replace(vlm, role="segmenter") and chat == Model("chat", "talker")
     assert grounder.calibrated and "calibrated" in model_line(grounder)
     assert vlm == Model("vlm", "mine", {"model.safetensors": sha256(b"weights").hexdigest()})
     packaged = Path(__file__).parents[2] / "grounding" / "checkpoints" / "nano" / "model.safetensors"
