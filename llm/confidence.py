@@ -7,6 +7,7 @@ only; knows no model and no data set.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import yaml
 
 CALIBRATION_FILE = "answer_calibration.yaml"  # no .json: it is no part of what a checkpoint's hash covers
+_STAMP = "weights_sha256"
 _EDGE = 1e-6  # logits of 0 and 1 are not finite
 
 _Floats = npt.NDArray[np.float64]
@@ -51,8 +53,9 @@ class Calibration:
         return float(_sigmoid(_logit(np.array(confidence)) / self.temperature + self.offset))
 
     def save(self, path: Path) -> None:
-        """Write it as YAML."""
-        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
+        """Write it as YAML, with the hash of the weights that lie beside it: it holds for these only."""
+        content = {**asdict(self), _STAMP: weights_sha256(path.parent)}
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,32 @@ def load_calibration(folder: Path) -> Calibration | None:
     """The map that lies in a checkpoint's folder, None where there is none.
 
     Raises:
-        ValueError: The file is not a calibration; the message names it.
+        ValueError: The file is not a calibration, or one of other weights; the message names it.
     """
     path = folder / CALIBRATION_FILE
     if not path.is_file():
         return None
     try:
-        return Calibration(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        stamp = content.pop(_STAMP, "")
+        calibration = Calibration(**content)
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no calibration ({error}); fit it again or delete it") from error
+    if stamp != (present := weights_sha256(folder)):
+        raise ValueError(
+            f"{path} was fitted on weights of sha256 {stamp or 'unknown'}, but those beside it have "
+            f"{present or 'none'}; fit it again into this folder, or delete it"
+        )
+    return calibration
+
+
+def weights_sha256(folder: Path) -> str:
+    """The sha256 of a folder's weight files (``*.safetensors``), names included; "" where there is none."""
+    digest, files = hashlib.sha256(), sorted(folder.glob("*.safetensors"))
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest() if files else ""
 
 
 def fit_calibration(

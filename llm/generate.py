@@ -40,6 +40,7 @@ class LanguageModel(Protocol):
     """What every model offers, wherever it runs."""
 
     name: str
+    certainty: Certainty
 
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
         """Greedy replies to a batch of prompts, one image each, in their order."""

@@ -6,14 +6,17 @@ They join the models with the plain geometry of `measure`, `compare`, `segmentat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy.typing as npt
 
-from grounding.types import MedicalImage
+from grounding.types import MedicalImage, Regions
 from llm.types import Report, SpatialPrompt
 
 from .answers import MAX_NEW_TOKENS
 from .compare import Comparison, compare_regions
+from .confidence import answer_confidence
 from .describe import check_box
 from .evidence import ImageEvidence
 from .marked import QUESTION, MarkedRegion, describe_box, with_marked
@@ -37,10 +40,13 @@ def open_image(bench: Workbench, image: MedicalImage, trace: Trace) -> ImageEvid
 
 
 def write_report(bench: Workbench, image: MedicalImage) -> Report:
-    """Describe `image`: what was found, short answers to fixed questions, an impression."""
+    """Describe `image`: what was found, short answers to fixed questions, an impression.
+
+    What the answers claim of lesions is looked for once more; what does not fit is marked.
+    """
     trace = Trace()
     evidence_of = open_image(bench, image, trace)
-    with trace.step("grounding", {"grounder": bench.grounder.name}) as step:
+    with trace.step("grounding", bench.named("grounder")) as step:
         regions = bench.vocabulary(image)
         step.inputs["phrases"] = list(regions.asked)
         step.outcome = found(regions, ())
@@ -51,7 +57,15 @@ def write_report(bench: Workbench, image: MedicalImage) -> Report:
             prompts = [SpatialPrompt(q.question, image, r) for q, r in zip(questions, evidence, strict=True)]
             replies = bench.language_model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
         step.outcome = f"{len(replies)} short answers"
-    return build_report(image, regions, questions, replies, trace.steps)
+
+    def ground_again(picture: MedicalImage, names: Sequence[str]) -> Regions:
+        with trace.step("check", {**bench.named("grounder"), "phrases": list(names)}) as step:
+            again = bench.find(picture, names)
+            step.outcome = found(again, again.missing)
+        return again
+
+    report = build_report(image, regions, questions, replies, ground_again, certainty=bench.certainty)
+    return replace(report, steps=trace.steps)
 
 
 def measure(
@@ -85,7 +99,7 @@ def segment(bench: Workbench, image: MedicalImage, phrases: Sequence[str]) -> Se
     regions = bench.ground(image, phrases)
     with bench.lock:
         masked = segmenter.segment(image, regions)
-    return measure_masks(image, masked, segmenter.name)
+    return measure_masks(image, masked, Path(segmenter.name).name)
 
 
 def describe(
@@ -103,7 +117,10 @@ def describe(
     prompt = SpatialPrompt(question.strip() or QUESTION, image, with_marked(inside, known))
     with bench.lock:
         reply = bench.vlm.generate([prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
-    return describe_box(image, inside, known, reply.text, reply.confidence)
+    certainty = bench.certainty
+    sure = answer_confidence(reply.confidence, (), certainty)
+    words = reply.text if sure >= certainty.threshold else ""
+    return describe_box(image, inside, known, words, sure, calibrated=certainty.calibration is not None)
 
 
 def modality(bench: Workbench, image: MedicalImage) -> ImageModality:

@@ -7,6 +7,7 @@ grounder and a language model; what an intent does is in `steps`, what needs no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy.typing as npt
@@ -16,13 +17,13 @@ from llm.types import Answer, Report, Step
 
 from . import abilities, steps
 from .compare import Comparison
-from .describe import check_box
+from .describe import check_box, name_few
 from .marked import MarkedRegion
 from .measure import Measurements
 from .modality import ImageModality
-from .planner import Planner, RulePlanner
+from .planner import Intent, Plan, Planner, RulePlanner
 from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
-from .request import Events, Request
+from .request import Dialogue, Events, Request
 from .segmentation import Segmentation
 from .trace import Trace
 from .workbench import Workbench
@@ -35,7 +36,7 @@ class MedGLIPAgent:
     """Answers questions about medical images with regions as evidence.
 
     An image is encoded once; the last few stay in memory, by the hash of their pixels. The agent holds no
-    conversation, so one agent may serve many sessions.
+    conversation (`new_conversation` gives one to keep), so one agent may serve many sessions.
     """
 
     def __init__(
@@ -120,6 +121,10 @@ class MedGLIPAgent:
         loaded = {"grounder": self.grounder, "vlm": self.vlm, "segmenter": self.segmenter}
         return {role: Path(model.name).name for role, model in loaded.items() if model is not None}
 
+    def new_conversation(self) -> Dialogue:
+        """Return a conversation to hand to `ask` or `stream` with each question; one a session."""
+        return Dialogue()
+
     def ground(
         self, image: MedicalImage, phrases: Sequence[str], *, box_threshold: float | None = None
     ) -> Regions:
@@ -137,6 +142,7 @@ class MedGLIPAgent:
         *,
         prior: MedicalImage | None = None,
         box: npt.ArrayLike | None = None,
+        conversation: Dialogue | None = None,
     ) -> Answer:
         """Answer `question` about `image`, citing the regions that the answer rests on as [R1], [R2] ...
 
@@ -148,12 +154,14 @@ class MedGLIPAgent:
             question: text; it is never obeyed beyond choosing what to do.
             prior: an earlier picture of the same, to compare with.
             box: what the user has marked, (4,) xyxy in pixels of `image`.
+            conversation: earlier questions about `image`, which this one is added to, so that it may leave
+                unsaid what they say ("and on the left?"); None for a question of its own.
 
         Raises:
             ValueError: the question is too long.
             RequestError: the box lies outside the picture.
         """
-        events = self._events(self._request(image, question, prior, box, streaming=False))
+        events = self._events(self._request(image, question, prior, box, streaming=False), conversation)
         while True:
             try:
                 next(events)
@@ -168,9 +176,12 @@ class MedGLIPAgent:
         *,
         prior: MedicalImage | None = None,
         box: npt.ArrayLike | None = None,
+        conversation: Dialogue | None = None,
     ) -> Iterator[StreamEvent]:
         """Do as `ask` does, yielding each finished `Step`, each piece of text, and the `Answer` last."""
-        answer = yield from self._events(self._request(image, question, prior, box, streaming=True))
+        answer = yield from self._events(
+            self._request(image, question, prior, box, streaming=True), conversation
+        )
         yield answer
 
     def report(self, image: MedicalImage) -> Report:
@@ -228,11 +239,27 @@ class MedGLIPAgent:
         marked = None if box is None else check_box(box, image)
         return Request(image, question, prior, marked, streaming)
 
-    def _events(self, request: Request) -> Events:
-        trace = Trace()
+    def _events(self, request: Request, conversation: Dialogue | None) -> Events:
+        trace, talk = Trace(), conversation or Dialogue()
         with trace.step("plan", {"question": request.question}) as step:
-            plan = self._planner.plan(request.question, request.image.modality)
-            named = f"; names {', '.join(plan.phrases)}" if plan.phrases else ""
-            step.outcome = f"{plan.intent}{named}"
+            plan = self._planner.plan(request.question, request.image.modality, talk.about(request.image))
+            plan = _about_the_box(plan, request)
+            talk.add(request.question)
+            step.outcome = _told(plan)
         yield trace.steps[-1]
         return (yield from steps.run(self._bench, request, plan, trace))
+
+
+def _about_the_box(plan: Plan, request: Request) -> Plan:
+    """Take a question that names nothing ("Is this normal?") to be about what the user has marked."""
+    if request.box is None or plan.intent is not Intent.ASK or plan.phrases or plan.unknown:
+        return plan
+    return replace(plan, intent=Intent.DESCRIBE_REGION)
+
+
+def _told(plan: Plan) -> str:
+    """The plan in one line."""
+    named = f"; names {', '.join(plan.phrases)}" if plan.phrases else ""
+    unknown = f"; does not know {name_few(plan.unknown)}" if plan.unknown else ""
+    follows = f"; as a follow-up it asks: {plan.question}" if plan.question else ""
+    return f"{plan.intent}{named}{unknown}{follows}"

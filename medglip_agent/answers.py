@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,36 +10,15 @@ from llm.confidence import Certainty
 from llm.types import Answer, Report, SpatialPrompt, Step
 
 from .citations import choose_citations, cite, cited_regions, contradiction, strip_citations
+from .confidence import RAW, answer_confidence, confidence_text
 from .describe import describe_region, sentence_case
 from .report import report_text
 from .trace import Trace
 
 MAX_NEW_TOKENS: Final = 32
-RAW: Final = Certainty()
 UNGROUNDED: Final = "No region supports this answer."
 
 _DESCRIBED_PER_LABEL: Final = 3
-
-
-def combine_confidence(generation: float, scores: Sequence[float]) -> float:
-    """Return the raw confidence of a generated answer, in [0, 1]: it ranks, it is no probability.
-
-    sqrt(g * s): the geometric mean of g, the generation's confidence (geometric mean token probability), and
-    s, the mean score of the cited regions; g alone where nothing is cited.
-    """
-    if not scores:
-        return generation
-    return math.sqrt(generation * math.fsum(scores) / len(scores))
-
-
-def answer_confidence(generation: float, scores: Sequence[float], certainty: Certainty) -> float:
-    """Return how sure an answer is: calibrated where the model has a calibration, else raw.
-
-    The calibration was fitted on the generation's confidence alone, so the regions' scores stay out of it.
-    """
-    if certainty.calibration is not None:
-        return certainty.calibration(generation)
-    return combine_confidence(generation, scores)
 
 
 def abstain(reason: str, regions: Regions, steps: Sequence[Step]) -> Answer:
@@ -87,19 +65,21 @@ def cited_answer(
     sure = None if confidence is None else answer_confidence(confidence, scores, certainty)
     calibrated = sure is not None and certainty.calibration is not None
     if sure is not None and sure < certainty.threshold:
-        kind = "confidence" if calibrated else "uncalibrated confidence"
+        number = confidence_text(sure, calibrated=calibrated)
         reason = (
-            f"The answer would not be sure enough: {kind} {sure:.2f}, {certainty.threshold:.2f} is asked."
+            f"The answer would not be sure enough: confidence {number}, {certainty.threshold:.2f} is asked."
         )
         text = f"I cannot answer this. {reason}"
         return Answer(text, regions, sure, True, trace.steps, reason, calibrated)
     return Answer(f"{sentence} {reason}".strip(), regions, sure, False, trace.steps, reason, calibrated)
 
 
-def answer_from_regions(image: MedicalImage, regions: Regions, steps: Sequence[Step]) -> Answer:
+def answer_from_regions(
+    image: MedicalImage, regions: Regions, steps: Sequence[Step], *, calibrated: bool
+) -> Answer:
     """Return the answer to "show me ...": one sentence a region, or a count where there are many.
 
-    Its confidence is the mean score of the regions.
+    Its confidence is the mean score of the regions: where they are calibrated, the share of right boxes.
     """
     sentences: list[str] = []
     for phrase in regions.asked:
@@ -112,7 +92,8 @@ def answer_from_regions(image: MedicalImage, regions: Regions, steps: Sequence[S
     reason = f"Looked for and not found: {', '.join(regions.missing)}." if regions.missing else ""
     text = " ".join([*sentences, reason]).strip()
     confidence = float(regions.scores.mean()) if len(regions) else None
-    return Answer(text, regions, confidence, False, tuple(steps), reason)
+    known = calibrated and confidence is not None
+    return Answer(text, regions, confidence, False, tuple(steps), reason, known)
 
 
 def report_answer(report: Report, steps: Sequence[Step]) -> Answer:

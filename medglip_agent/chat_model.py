@@ -30,7 +30,7 @@ from .citations import cite, cited_regions
 from .describe import check_box
 from .fence import fence
 from .planner import MAX_QUESTION_CHARACTERS
-from .protocols import GrounderLike, VisionLanguageModelLike
+from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 from .region_book import CitedStream, RegionBook, forged, renumber
 from .request import Events, Request
 from .tools import make_tools
@@ -111,6 +111,11 @@ class ChatModelAgent:
         return self.agent.vlm
 
     @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks for the tools; None where none is configured."""
+        return self.agent.segmenter
+
+    @property
     def models(self) -> dict[str, str]:
         """Role -> name of the models."""
         return {**self.agent.models, "chat": self._name}
@@ -120,6 +125,10 @@ class ChatModelAgent:
         """As the model is called by its server, else its class."""
         named = getattr(self._model, "model_name", None) or getattr(self._model, "model", None)
         return Path(named).name if isinstance(named, str) else type(self._model).__name__
+
+    def new_conversation(self) -> ChatConversation:
+        """Return a conversation to hand to `ask` or `stream` with each question; one a session."""
+        return ChatConversation()
 
     def ground(
         self, image: MedicalImage, phrases: Sequence[str], *, box_threshold: float | None = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm.types import Answer, Report
 
     from .agent import MedGLIPAgent
+    from .chat_model import ChatModelAgent
     from .exports import Result
 
 
@@ -53,9 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    ask = commands.add_parser("ask", help="answer a question about an image", epilog=NOTICE)
+    ask = commands.add_parser("ask", help="answer questions about an image, one after another", epilog=NOTICE)
     ask.add_argument("image", type=Path)
-    ask.add_argument("question")
+    ask.add_argument(
+        "questions",
+        nargs="+",
+        metavar="QUESTION",
+        help='a further one may leave unsaid what was asked before ("and on the left?"); --out and --export '
+        "take the last answer, --json prints a list",
+    )
+    ask.add_argument(
+        "--prior", type=Path, metavar="FILE", help="an earlier image of the same, to compare with"
+    )
+    ask.add_argument("--prior-frame", type=int, default=0, help="its frame, slice or page (default: 0)")
+    ask.add_argument("--box", metavar="X1,Y1,X2,Y2", help="a marked part to ask about, pixels of IMAGE")
+    ask.add_argument("--segmenter", metavar="FOLDER", help="a SAM or MedSAM model, for outlines")
+    ask.add_argument(
+        "--chat-model", type=Path, metavar="YAML", help="a chat model that leads the tools (docs/agent.md)"
+    )
     _add_model_options(ask)
     ask.set_defaults(run=_ask)
 
@@ -105,27 +121,42 @@ def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> 
         parser.add_argument("--vlm", default="nano", help="name or folder (default: nano)")
     else:
         parser.set_defaults(vlm=None)  # nothing is generated: spare the memory and the seconds
+    parser.set_defaults(segmenter=None)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
 
 
 def _ask(args: argparse.Namespace) -> int:
-    from .citations import cited_regions
+    from .request import parse_box
 
-    image, agent = _open(args)
-    answer = agent.ask(image, args.question)
-    cited = cited_regions(answer.text)
-    result = _result(args, agent, image, answer)
+    box = None if args.box is None else parse_box(args.box)
+    lead = None if args.chat_model is None else _chat_model(args.chat_model)
+    prior = None if args.prior is None else _read(args, args.prior, args.prior_frame)
+    image, seeing = _open(args)
+    agent: Any = seeing if lead is None else lead(seeing)
+    conversation, results = agent.new_conversation(), []
+    for question in args.questions:
+        answer = agent.ask(image, question, prior=prior, box=box, conversation=conversation)
+        results.append(_result(args, agent, image, answer, question))
+        _save_trace(args, answer.steps)
+        if not args.json:
+            _print_answer(answer)
     if args.json:
-        _print_json(result)
+        _print_json(*results)
     else:
-        print(answer.text)
-        if answer.confidence is not None:
-            print(f"confidence {answer.confidence:.2f} (uncalibrated)")
-        _print_regions(answer.regions[list(cited)] if cited else None, cited)
         print(NOTICE)
-    _save_trace(args, answer.steps)
-    _export(args, result)
+    _export(args, results[-1])
     return 0
+
+
+def _print_answer(answer: Answer) -> None:
+    from .citations import cited_regions
+    from .confidence import confidence_text
+
+    print(answer.text)
+    if answer.confidence is not None:
+        print(f"confidence {confidence_text(answer.confidence, calibrated=answer.calibrated)}")
+    cited = cited_regions(answer.text)
+    _print_regions(answer.regions[list(cited)] if cited else None, cited)
 
 
 def _ground(args: argparse.Namespace) -> int:
@@ -176,24 +207,47 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace) -> tuple[MedicalImage, MedGLIPAgent]:
     """Read the image first: a wrong file should fail before any model loads."""
-    from grounding.types import MedicalImage
-
     threshold = args.box_threshold
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UsageError(f"--box-threshold must lie in [0, 1], got {threshold}")
     if args.out is not None and args.out.suffix.lower() != ".png":
         raise UsageError(f"--out must end in .png, got {args.out.name!r}")
     _check_exports(args)
-    window = None if args.window is None else parse_window(args.window)
-    modality = None if args.modality is None else args.modality.upper()
-    image = MedicalImage.open(args.image, frame=args.frame, window=window, modality=modality)
+    image = _read(args, args.image, args.frame)
 
     from .agent import MedGLIPAgent
 
     agent = MedGLIPAgent.from_pretrained(
-        args.grounder, args.vlm, args.device, box_threshold=threshold, on_progress=_say
+        args.grounder,
+        args.vlm,
+        args.device,
+        segmenter=args.segmenter,
+        box_threshold=threshold,
+        on_progress=_say,
     )
     return image, agent
+
+
+def _read(args: argparse.Namespace, path: Path, frame: int) -> MedicalImage:
+    """Read an image with the window and the modality of the call."""
+    from grounding.types import MedicalImage
+
+    window = None if args.window is None else parse_window(args.window)
+    modality = None if args.modality is None else args.modality.upper()
+    return MedicalImage.open(path, frame=frame, window=window, modality=modality)
+
+
+def _chat_model(path: Path) -> Callable[[MedGLIPAgent], ChatModelAgent]:
+    """Make the chat model that a file names, and return what puts it in the lead of an agent."""
+    from .chat_config import load_chat_model, read_chat_config
+    from .chat_model import ChatModelAgent
+
+    try:
+        config = read_chat_config(path)
+        model = load_chat_model(config)
+        return lambda agent: ChatModelAgent(agent, model, max_steps=config.max_steps)
+    except (ImportError, TypeError) as error:  # of what the file names
+        raise UsageError(str(error)) from error
 
 
 def parse_window(text: str) -> Window:
@@ -215,10 +269,12 @@ def _say(message: str) -> None:
     print(f"medglip: {message}", file=sys.stderr, flush=True)
 
 
-def _print_json(result: Result) -> None:
+def _print_json(*results: Result) -> None:
+    """One as an object, several as a list."""
     from .exports import result_to_dict
 
-    print(json.dumps(result_to_dict(result), indent=2, ensure_ascii=False))
+    told = [result_to_dict(result) for result in results]
+    print(json.dumps(told[0] if len(told) == 1 else told, indent=2, ensure_ascii=False))
 
 
 def _print_regions(regions: Regions | None, ids: Sequence[int]) -> None:
@@ -237,11 +293,14 @@ def _save_trace(args: argparse.Namespace, steps: Any) -> None:
 
 
 def _result(
-    args: argparse.Namespace, agent: MedGLIPAgent, image: MedicalImage, content: Answer | Report | Regions
+    args: argparse.Namespace,
+    agent: MedGLIPAgent,
+    image: MedicalImage,
+    content: Answer | Report | Regions,
+    question: str = "",
 ) -> Result:
     from .exports import Result, SourceFrame, models_of
 
-    question = args.question if "question" in args else ""
     return Result(image, content, models_of(agent), question, SourceFrame(args.image, args.frame))
 
 

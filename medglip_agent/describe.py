@@ -5,8 +5,9 @@ Boxes are (4,) float32 xyxy in pixels of the original image; what reaches past i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from grounding.types import GroundedRegion, MedicalImage
 from .request import Box, RequestError
 
 Unit = Literal["mm", "px"]
+
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,12 @@ def describe_region(region: GroundedRegion, image: MedicalImage) -> str:
     lesion = known and Ontology.load().label(region.phrase).granularity == "lesion"
     verb = "is suspected" if lesion else "is seen"
     return f"{sentence_case(region.phrase)} {verb} {place_and_size(region.box, image)}."
+
+
+def name_few(names: Sequence[str]) -> str:
+    """Name the first of many: "a, b, c and 5 more"."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def sentence_case(phrase: str) -> str:

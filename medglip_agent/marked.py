@@ -53,6 +53,7 @@ class MarkedRegion:
         answer: the language model's short answer, without citations; empty where there is no model.
         confidence: of the answer, None where there is none.
         image: the picture.
+        calibrated: whether the confidence is a fitted probability.
     """
 
     box: Box
@@ -64,6 +65,7 @@ class MarkedRegion:
     answer: str
     confidence: float | None
     image: MedicalImage
+    calibrated: bool = False
 
     @property
     def text(self) -> str:
@@ -75,12 +77,19 @@ class MarkedRegion:
         ]
         if not lines:
             lines = ["It overlaps no structure that was found."]
-        said = f'The language model says of it: "{self.answer}"' if self.answer else ""
+        unsure = "" if self.confidence is None else "The language model has no sure answer about it."
+        said = f'The language model says of it: "{self.answer}"' if self.answer else unsure
         return sentences(f"The marked region lies {place_and_size(self.box, self.image)}.", *lines, said)
 
 
 def describe_box(
-    image: MedicalImage, box: Box, known: Regions, answer: str = "", confidence: float | None = None
+    image: MedicalImage,
+    box: Box,
+    known: Regions,
+    answer: str = "",
+    confidence: float | None = None,
+    *,
+    calibrated: bool = False,
 ) -> MarkedRegion:
     """Put together what is known about `box`.
 
@@ -88,15 +97,18 @@ def describe_box(
         image: the picture.
         box: (4,) xyxy, pixels of `image`, inside it (see `describe.check_box`).
         known: the structures found in it.
-        answer: what the language model says about the box.
+        answer: what the language model says about the box; empty also where it is not sure enough.
         confidence: of that.
+        calibrated: whether the confidence is a fitted probability.
     """
     overlaps = _overlaps(box, known)
     chosen = known[np.array([overlap.region for overlap in overlaps], dtype=np.int64)]
     numbered = tuple(Overlap(i, o.of_box, o.of_structure) for i, o in enumerate(overlaps))
     size, share = measure_box(box, image), area_percent(box, image)
     words = strip_citations(answer)
-    return MarkedRegion(box, place(box, image), size, share, chosen, numbered, words, confidence, image)
+    return MarkedRegion(
+        box, place(box, image), size, share, chosen, numbered, words, confidence, image, calibrated
+    )
 
 
 def with_marked(box: Box, known: Regions) -> Regions:

@@ -35,6 +35,8 @@ class Plan:
         needs_region: the question is about the place, size or look of `phrases`, so that it has no answer
             when none of them is found.
         reason: why the request is out of scope; empty otherwise.
+        question: a follow-up as it stands alone, with what it leaves unsaid ("and on the left?" after "is the
+            right lung clear?"); empty where the text itself does.
     """
 
     intent: Intent
@@ -42,6 +44,7 @@ class Plan:
     unknown: tuple[str, ...] = ()
     needs_region: bool = False
     reason: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,16 @@ class Planner(Protocol):
 
 @dataclass(frozen=True)
 class _Turn:
-    """A request as understood: names of the whole tree and the user's own words."""
+    """A request as understood: names of the whole tree and the user's own words.
+
+    `text` stands alone: what the user left unsaid is in it; `masked` is the same with its labels masked.
+    """
 
     intent: Intent
     names: tuple[str, ...] = ()
     reason: str = ""
+    text: str = ""
+    masked: str = ""
 
 
 _LOCATED: Final = (Intent.GROUND, Intent.SEGMENT, Intent.MEASURE)
@@ -110,6 +118,9 @@ _OTHER_SIDE: Final = re.compile(r"\b(other|opposite|contralateral)\b")
 _OTHER: Final[dict[Side, Side]] = {"right": "left", "left": "right"}
 _BOTH: Final[tuple[Side, ...]] = ("right", "left")
 _FEW_WORDS: Final = 4
+_MASK: Final = re.compile("ORGAN|FINDING")
+_SIDE_OF_MASK: Final = re.compile(r"\b(left|right) (?=ORGAN|FINDING)")
+_SIDE_WORD: Final = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 class RulePlanner:
@@ -138,8 +149,10 @@ class RulePlanner:
                 before = turn if turn.names or before is None else replace(turn, names=before.names)
         turn = self._understand(text, modality, before)
         known, unknown = self._by_knowledge(turn.names)
-        asked = turn.intent in _LOCATED or (turn.intent is Intent.ASK and bool(_NEEDS_REGION.search(text)))
-        return Plan(turn.intent, known, unknown, needs_region=bool(known) and asked, reason=turn.reason)
+        full = "" if turn.text == text else turn.text
+        placed = bool(_NEEDS_REGION.search(full or text))
+        asked = turn.intent in _LOCATED or (turn.intent is Intent.ASK and placed)
+        return Plan(turn.intent, known, unknown, bool(known) and asked, turn.reason, full)
 
     def _by_knowledge(self, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The labels that stand for `names` in the model's vocabulary, and the names that it has none for."""
@@ -162,13 +175,20 @@ class RulePlanner:
     def _understand(self, text: str, modality: str | None, before: _Turn | None) -> _Turn:
         reading = self._reader.read(text, modality)
         wish = read_intent(reading.masked)
-        if before is not None and _carries_on(reading, wish):
+        carries_on = before is not None and _carries_on(reading, wish)
+        if before is not None and carries_on:
             wish = Wish(before.intent)
         intent, reason = wish.intent, wish.reason
         if intent is None or (intent is Intent.ASK and not reading.understood):
             intent, reason = Intent.OUT_OF_SCOPE, CHATTER
         names = () if intent in _NAMELESS else self._names(reading, intent, before)
-        return _Turn(intent, names, reason)
+        full, masked = text, reading.masked
+        unsaid = tuple(name for name in names if name not in reading.names)
+        if before is not None and carries_on:
+            full, masked = _in_place_of(before, text, reading, names)
+        elif unsaid:
+            full, masked = f"{text} ({', '.join(unsaid)})", f"{masked} (ORGAN)"
+        return _Turn(intent, names, reason, full[:MAX_QUESTION_CHARACTERS], masked)
 
     def _names(self, reading: Reading, intent: Intent, before: _Turn | None) -> tuple[str, ...]:
         names = reading.names
@@ -206,6 +226,21 @@ def _carries_on(reading: Reading, wish: Wish) -> bool:
     if wish.intent not in _UNSAID or not is_elliptic(reading.masked):
         return False
     return bool(reading.names or reading.sides or _CARRIES_ON.search(reading.masked))
+
+
+def _in_place_of(before: _Turn, text: str, reading: Reading, names: Sequence[str]) -> tuple[str, str]:
+    """The earlier request about what is named now, as text and masked: what a few words ask for."""
+    said = {side.lower() for side in _SIDE_WORD.findall(before.text)}
+    sides = set(reading.sides) or ({"left", "right"} - said if _OTHER_SIDE.search(reading.masked) else set())
+    if not reading.names and len(said) == len(sides) == 1:
+        return _SIDE_WORD.sub(sides.pop(), before.text), before.masked
+    frame = _SIDE_OF_MASK.sub("", before.masked)
+    if names and len(_MASK.findall(frame)) == 1 and not _SIDE_WORD.search(frame):
+        told = _MASK.sub(lambda _: " and ".join(names), frame)
+        if all(side in told for side in reading.sides):
+            return told[:1].upper() + told[1:], frame
+    about = f" ({', '.join(names)})" if names else ""
+    return f"{before.text} {text}{about}", ""
 
 
 def _is_object(masked: str, pronoun: re.Match[str]) -> bool:

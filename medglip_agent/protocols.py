@@ -7,6 +7,7 @@ from typing import Protocol
 
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 from llm.types import Generation, SpatialPrompt
 
 
@@ -36,6 +37,11 @@ class GrounderLike(Protocol):
         ...
 
     @property
+    def calibration(self) -> object | None:
+        """What makes its scores probabilities; None = they only rank."""
+        ...
+
+    @property
     def ontology(self) -> Ontology:
         """The label tree as the checkpoint knows it."""
         ...
@@ -51,6 +57,11 @@ class VisionLanguageModelLike(Protocol):
     @property
     def name(self) -> str:
         """The checkpoint's name."""
+        ...
+
+    @property
+    def certainty(self) -> Certainty:
+        """What makes a confidence of its a probability, and from where on an answer is given."""
         ...
 
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:

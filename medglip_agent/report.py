@@ -13,16 +13,20 @@ from typing import Final
 
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 from llm.report import Claim, Ground, Writer, check_report, write_report
-from llm.types import Finding, Generation, Report, Step
+from llm.types import Finding, Generation, Report
 
 from . import NOTICE
 from .citations import choose_citations, cite, strip_citations
+from .confidence import RAW, answer_confidence
 from .describe import describe_region, sentence_case
 from .evidence import is_coloured
 
 _NO: Final = re.compile(r"^\W*no\b", re.IGNORECASE)
 _YES: Final = re.compile(r"^\W*yes\b", re.IGNORECASE)
+_SILENT: Final = "no answer from the language model"
+_UNSURE: Final = "the language model is not sure enough to say"
 _COUNTED_FROM: Final = 4  # more regions of one label than that minus one are counted, not described
 
 
@@ -80,8 +84,9 @@ def build_report(
     regions: Regions,
     questions: Sequence[ReportQuestion],
     replies: Sequence[Generation],
-    steps: Sequence[Step],
-    ground: Ground | None = None,
+    ground: Ground,
+    *,
+    certainty: Certainty = RAW,
 ) -> Report:
     """Put the report together, and check what the language model says of lesions.
 
@@ -90,22 +95,23 @@ def build_report(
         regions: everything found; `regions.asked` is what was looked for.
         questions: what the language model was asked.
         replies: its replies, one a question.
-        steps: the trace.
-        ground: looks again for what the replies claim; None compares them with `regions`.
+        ground: looks again for what the replies claim.
+        certainty: how sure the replies are; one less sure than its threshold claims nothing.
     """
     findings = [*_region_findings(image, regions)]
     said: list[tuple[Claim, ...]] = [()] * len(findings)
     alarms: list[str] = []
     for item, reply in zip(questions, replies, strict=True):
-        words = strip_citations(reply.text).rstrip(".") or "no answer from the language model"
+        words = strip_citations(reply.text).rstrip(".") or _SILENT
+        if answer_confidence(reply.confidence, (), certainty) < certainty.threshold:
+            words = _UNSURE
         cited = choose_citations(item.question, words, regions, image.modality)
         findings.append(Finding(f"{item.subject}: {words}.", cited, bool(cited)))
         said.append(_claims(item.question, words, regions, image.modality))
         if item.alarming and _YES.match(words):
             alarms.append(f"{item.subject.lower()} ({cite(cited) or 'no region supports this'})")
     impression = _impression(regions, alarms)
-    report = Report(tuple(findings), impression, regions, tuple(steps))
-    return check_report(report, said, image, ground or (lambda _, names: regions))
+    return check_report(Report(tuple(findings), impression, regions), said, image, ground)
 
 
 def written_report(
@@ -135,11 +141,20 @@ def report_text(report: Report) -> str:
     lines = ["Findings:"]
     for finding in report.findings:
         mark = cite(finding.region_ids) if finding.grounded else "(not grounded)"
-        against = f" (contradicted: {finding.conflict})" if finding.conflict else ""
-        lines.append(f"- {finding.sentence} {mark}{against}")
+        lines.append(f"- {finding.sentence} {mark}{in_brackets(against(finding))}")
     if not report.findings:
         lines.append("- Nothing that can be described was found. (not grounded)")
     return "\n".join([*lines, f"Impression: {report.impression}"])
+
+
+def against(finding: Finding) -> str:
+    """Return what speaks against a sentence, as it is shown beside it; "" where nothing does."""
+    return f"contradicted: {finding.conflict.rstrip('.')}" if finding.conflict else ""
+
+
+def in_brackets(remark: str) -> str:
+    """Return a remark as it follows a sentence: " (remark)", or ""."""
+    return f" ({remark})" if remark else ""
 
 
 def _region_findings(image: MedicalImage, regions: Regions) -> list[Finding]:

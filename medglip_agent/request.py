@@ -1,4 +1,4 @@
-"""What is asked of the agent at once, and what comes back bit by bit. Values only."""
+"""What is asked of the agent at once, what was asked before, and what comes back bit by bit. Values only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from grounding.types import MedicalImage
 from llm.types import Answer, Step
 
+from .planner import NO_TURNS, Conversation
+
 Box = npt.NDArray[np.float32]
 """(4,) xyxy, pixels of the original image."""
 
@@ -20,6 +22,42 @@ Events = Generator[Step | str, None, Answer]
 
 class RequestError(ValueError):
     """Whoever asked, asked wrongly: the message says what was expected, and may be told to them."""
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Return the corners that "x1, y1, x2, y2" names, in pixels of the image.
+
+    Raises:
+        RequestError: `text` is not four numbers.
+    """
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(f"a box must be X1,Y1,X2,Y2 such as 10,20,90,180, got {text!r}") from None
+    return x1, y1, x2, y2
+
+
+@dataclass
+class Dialogue:
+    """What was asked about one picture so far: kept by the caller, one a session.
+
+    Attributes:
+        image_id: hash of the picture's pixels; empty before the first question.
+        asked: the questions.
+    """
+
+    image_id: str = ""
+    asked: Conversation = NO_TURNS
+
+    def about(self, image: MedicalImage) -> Conversation:
+        """Return what was asked about `image`; another picture than before starts anew."""
+        if self.image_id != image.source_id:
+            self.image_id, self.asked = image.source_id, NO_TURNS
+        return self.asked
+
+    def add(self, question: str) -> None:
+        """Keep a question."""
+        self.asked = self.asked.then(question)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from grounding.types import Regions
@@ -15,7 +17,8 @@ from llm.types import Answer, SpatialPrompt, Step
 
 from . import abilities
 from .answers import MAX_NEW_TOKENS, abstain, answer_from_regions, cited_answer, report_answer
-from .describe import sentence_case
+from .citations import cited_regions
+from .describe import name_few, sentence_case
 from .evidence import ImageEvidence, vocabulary_for
 from .planner import Plan
 from .request import Events, Request, RequestError
@@ -30,6 +33,7 @@ _HOW_MADE: Final = re.compile(
     r"\b(sequence|weight\w*|t1|t2|flair|phase|contrast|window|plane|view|projection|stain\w*|magnif\w+)\b",
     re.IGNORECASE,
 )
+_LOOKING: Final = frozenset(("ASK", "GROUND", "MEASURE", "SEGMENT", "COMPARE"))
 _NO_SEGMENTER: Final = "No segmenter is configured: boxes are shown in place of outlines."
 
 
@@ -42,7 +46,7 @@ def refuse(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
 def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
     """Answer in words, with the regions found as evidence."""
     evidence_of = yield from _open(bench, request, trace)
-    with trace.step("grounding", {"grounder": bench.grounder.name}) as step:
+    with trace.step("grounding", bench.named("grounder")) as step:
         with bench.lock:
             evidence = evidence_of.gather(request.question)
         step.inputs["phrases"] = list(evidence.asked)
@@ -52,7 +56,8 @@ def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
         return abstain(_not_found(plan.phrases), evidence.regions, trace.steps)
     prompt = SpatialPrompt(request.question.strip(), request.image, evidence.regions)
     text, confidence = yield from _generate(bench, prompt, trace, streaming=request.streaming)
-    return cited_answer(prompt, text, confidence, evidence.missing if plan.needs_region else (), trace)
+    missing = evidence.missing if plan.needs_region else ()
+    return cited_answer(prompt, text, confidence, missing, trace, bench.certainty)
 
 
 def report(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -67,7 +72,7 @@ def locate(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
     evidence_of = yield from _open(bench, request, trace)
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
-    inputs = {"grounder": bench.grounder.name, "phrases": list(plan.phrases)}
+    inputs = {**bench.named("grounder"), "phrases": list(plan.phrases)}
     with trace.step("grounding", inputs) as step:
         with bench.lock:
             regions = evidence_of.ground(plan.phrases)
@@ -75,7 +80,7 @@ def locate(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
     yield trace.steps[-1]
     if not len(regions):
         return abstain(_not_found(plan.phrases), regions, trace.steps)
-    return answer_from_regions(request.image, regions, trace.steps)
+    return answer_from_regions(request.image, regions, trace.steps, calibrated=bench.calibrated)
 
 
 def measure(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -84,12 +89,12 @@ def measure(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
     distance = len(plan.phrases) == 2 and bool(_DISTANCE.search(request.question))
-    inputs = {"grounder": bench.grounder.name, "phrases": list(plan.phrases), "distance": distance}
+    inputs = {**bench.named("grounder"), "phrases": list(plan.phrases), "distance": distance}
     with trace.step("measure", inputs) as step:
         result = abilities.measure(bench, request.image, plan.phrases, distance=distance)
         step.outcome = found(result.regions, result.regions.missing)
     yield trace.steps[-1]
-    return _stated(result.text, result.regions, trace)
+    return _stated(bench, result.text, result.regions, trace)
 
 
 def segment(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -99,16 +104,16 @@ def segment(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Eve
         if boxes.abstained:
             return boxes
         text, reason = f"{boxes.text} {_NO_SEGMENTER}", f"{boxes.reason} {_NO_SEGMENTER}".strip()
-        return Answer(text, boxes.regions, boxes.confidence, False, boxes.steps, reason)
+        return replace(boxes, text=text, reason=reason)
     yield from _open(bench, request, trace)
     if not plan.phrases:
         return _nothing_named(bench, request, trace)
-    inputs = {"segmenter": bench.segmenter.name, "phrases": list(plan.phrases)}
+    inputs = {**bench.named("segmenter"), "phrases": list(plan.phrases)}
     with trace.step("segment", inputs) as step:
         result = abilities.segment(bench, request.image, plan.phrases)
         step.outcome = found(result.regions, result.regions.missing)
     yield trace.steps[-1]
-    return _stated(result.text, result.regions, trace)
+    return _stated(bench, result.text, result.regions, trace)
 
 
 def compare(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -141,7 +146,9 @@ def describe(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Ev
         result = abilities.describe(bench, request.image, request.box, question=request.question)
         step.outcome = found(result.regions, ())
     yield trace.steps[-1]
-    return Answer(result.text, result.regions, result.confidence, False, trace.steps)
+    return Answer(
+        result.text, result.regions, result.confidence, False, trace.steps, calibrated=result.calibrated
+    )
 
 
 def modality(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
@@ -174,11 +181,23 @@ STEPS: Final[Mapping[str, Serve]] = {
 
 
 def run(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
-    """Serve the plan; what was asked wrongly is told as an abstention."""
+    """Serve the plan; what was asked wrongly is told as an abstention, and what is not known is named."""
+    if plan.question:
+        request = replace(request, question=plan.question)
     try:
-        return (yield from STEPS[plan.intent.name](bench, request, plan, trace))
+        served = yield from STEPS[plan.intent.name](bench, request, plan, trace)
     except RequestError as error:
         return abstain(sentence_case(f"{error}."), Regions.empty(request.image.size), trace.steps)
+    return _with_unknown(served, plan)
+
+
+def _with_unknown(served: Answer, plan: Plan) -> Answer:
+    """Say what was named and cannot be looked for; an answer in words with its evidence needs no remark."""
+    silent = plan.intent.name not in _LOOKING or (plan.intent.name == "ASK" and cited_regions(served.text))
+    if silent or not plan.unknown:
+        return served
+    said = f"I have not learned to find: {name_few(plan.unknown)}."
+    return replace(served, text=f"{served.text} {said}", reason=f"{served.reason} {said}".strip())
 
 
 def _open(bench: Workbench, request: Request, trace: Trace) -> Generator[Step | str, None, ImageEvidence]:
@@ -191,7 +210,7 @@ def _generate(
     bench: Workbench, prompt: SpatialPrompt, trace: Trace, *, streaming: bool
 ) -> Generator[Step | str, None, tuple[str, float | None]]:
     vlm = bench.language_model
-    inputs = {"vlm": vlm.name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
+    inputs = {"vlm": Path(vlm.name).name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
     with trace.step("generation", inputs) as step:
         if streaming:
             pieces = vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS)
@@ -205,12 +224,13 @@ def _generate(
     return text, confidence
 
 
-def _stated(text: str, regions: Regions, trace: Trace) -> Answer:
-    """An answer read off regions: its confidence is their mean score."""
+def _stated(bench: Workbench, text: str, regions: Regions, trace: Trace) -> Answer:
+    """An answer read off regions: its confidence is their mean score, calibrated where the scores are."""
     if not len(regions):
         return abstain(_not_found(regions.asked), regions, trace.steps)
     reason = f"Looked for and not found: {', '.join(regions.missing)}." if regions.missing else ""
-    return Answer(text, regions, float(regions.scores.mean()), False, trace.steps, reason)
+    confidence = float(regions.scores.mean())
+    return Answer(text, regions, confidence, False, trace.steps, reason, bench.calibrated)
 
 
 def _nothing_named(bench: Workbench, request: Request, trace: Trace) -> Answer:

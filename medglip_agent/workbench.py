@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Literal
 
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 
 from .evidence import ImageEvidence
+from .exports.provenance import model_of
 from .protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 
 _CACHED_IMAGES: Final = 8
@@ -51,6 +53,24 @@ class Workbench:
         if self.vlm is None:
             raise RuntimeError("expected a language model, got none: load the agent with vlm='nano'")
         return self.vlm
+
+    @property
+    def certainty(self) -> Certainty:
+        """How sure the language model's answers are; raw where there is none."""
+        return Certainty() if self.vlm is None else self.vlm.certainty
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the scores of regions are probabilities."""
+        return self.grounder.calibration is not None
+
+    def named(self, role: Literal["grounder", "segmenter"]) -> dict[str, Any]:
+        """Return a model as the trace names it: its name and the hashes of its weights, never its path."""
+        loaded = self.grounder if role == "grounder" else self.segmenter
+        if loaded is None:
+            return {}
+        model = model_of(role, loaded.name)
+        return {role: model.name, **({"weights_sha256": dict(model.weights)} if model.weights else {})}
 
     def is_open(self, image: MedicalImage) -> bool:
         """Return whether `image` was encoded lately."""

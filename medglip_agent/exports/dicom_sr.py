@@ -24,6 +24,7 @@ from grounding.types import GroundedRegion, Regions
 from llm.types import Report
 
 from .. import NOTICE
+from ..report import against, in_brackets
 from .codes import SNOMED_SIDES, site_of
 from .dicom_source import REMEDY, check_same, open_reference, silence
 from .provenance import SOFTWARE, Model, model_line, software_version
@@ -51,8 +52,11 @@ def encode(result: Result) -> bytes:
     """Return the SR as a DICOM file.
 
     Raises:
-        ExportError: highdicom is not installed, or the result's source is absent or another picture's.
+        ExportError: highdicom is not installed, the result's source is absent or another picture's, or there
+            is no region, without which TID 1500 allows no report.
     """
+    if not len(result.regions):
+        raise ExportError("a DICOM SR needs a region to report, and none was found: choose another format")
     reference = open_reference(result.source)
     check_same(result)
     content = _content(result, reference)
@@ -168,7 +172,9 @@ def _root_items(result: Result) -> list[Any]:
     """The picture's size, what was said, and the notice: TID 1500 is extensible at its root."""
     sr = _highdicom().sr
     size = ((codes.DCM.PixelDataRows, result.image.height), (codes.DCM.PixelDataColumns, result.image.width))
-    texts = [(codes.DCM.Finding, statement.sentence) for statement in result.statements]
+    texts = [
+        (codes.DCM.Finding, f"{item.sentence}{in_brackets(against(item))}") for item in result.statements
+    ]
     if isinstance(result.content, Report):
         texts.append((codes.DCM.Impression, result.content.impression))
     else:

@@ -18,6 +18,7 @@ from grounding.types import GroundedRegion
 from llm.types import Answer, Finding
 
 from .. import NOTICE
+from ..report import against, in_brackets
 from .annotated_png import encode as annotated_png
 from .annotated_png import plain_png
 from .codes import site_of
@@ -98,7 +99,7 @@ def _entry(result: Result, name: str) -> dict[str, Any]:
 
 
 def _report(result: Result, results: list[str], links: dict[str, str]) -> _Resource:
-    said = [statement.sentence for statement in result.statements]
+    said = [f"{item.sentence}{in_brackets(against(item))}" for item in result.statements]
     conclusion = "\n".join([*said, *remarks(result), NOTICE])
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in [result.title, *conclusion.splitlines()])
     return {
@@ -150,6 +151,7 @@ def _statement(statement: Finding, result: Result, evidence: list[str], links: d
         **_observation("statement", "statement", links),
         **value,
         "derivedFrom": [_reference(url) for url in (*evidence, links["media"])],
+        **({"note": [{"text": against(statement)}, {"text": NOTICE}]} if statement.conflict else {}),
     }
 
 

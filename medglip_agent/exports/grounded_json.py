@@ -17,13 +17,13 @@ from grounding.types import MedicalImage, Regions
 from llm.types import Answer, Report
 
 from .. import NOTICE
+from ..confidence import confidence_note
 from ..trace import step_to_dict
 from .masks import decode_mask, encode_mask
-from .provenance import SOFTWARE, software_version
+from .provenance import SOFTWARE, Model, software_version
 from .result import ExportError, Result
 
 SCHEMA: Final = "medglip.grounded-answer/1"
-_CONFIDENCE_NOTE: Final = "uncalibrated: it ranks answers, it is no probability of being right"
 
 
 def schema() -> dict[str, Any]:
@@ -41,7 +41,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "notice": NOTICE,
         "created": result.created.isoformat(),
         "software": {"name": SOFTWARE, "version": software_version()},
-        "models": {m.role: {"name": m.name, "weights": dict(m.weights)} for m in result.models},
+        "models": {m.role: _model(m) for m in result.models},
         "image": _image(result.image),
         **_said(result),
         "regions": _regions(result.regions),
@@ -84,6 +84,10 @@ def read(data: Mapping[str, Any]) -> Regions:
         raise ExportError(f"this grounded answer does not follow its schema ({error!r})") from error
 
 
+def _model(model: Model) -> dict[str, Any]:
+    return {"name": model.name, "weights": dict(model.weights), "calibrated": model.calibrated}
+
+
 def _said(result: Result) -> dict[str, Any]:
     content = result.content
     if isinstance(content, Answer):
@@ -99,7 +103,8 @@ def _answer(answer: Answer, cited: Sequence[int]) -> dict[str, Any]:
         "abstained": answer.abstained,
         "reason": answer.reason,
         "confidence": answer.confidence,
-        "confidence_note": _CONFIDENCE_NOTE,
+        "calibrated": answer.calibrated,
+        "confidence_note": confidence_note(calibrated=answer.calibrated),
         "citations": [index + 1 for index in cited],
     }
 
@@ -110,6 +115,7 @@ def _findings(report: Report) -> list[dict[str, Any]]:
             "sentence": finding.sentence,
             "grounded": finding.grounded,
             "regions": [index + 1 for index in finding.region_ids],
+            "conflict": finding.conflict,
         }
         for finding in report.findings
     ]

@@ -16,6 +16,7 @@ from llm.types import Answer, Finding, Step
 from .. import NOTICE
 from ..citations import cite
 from ..render import colour_of
+from ..report import against
 from .annotated_png import data_uri, draw
 from .provenance import SOFTWARE, Model, software_version
 from .result import Result
@@ -60,6 +61,8 @@ def _statement(item: Finding, result: Result, tag: str) -> str:
         else f"{item.sentence} {cite(item.region_ids)}"
     )
     mark = "" if item.grounded else f' <span class="ungrounded">{UNGROUNDED}</span>'
+    if said := against(item):
+        mark += f' <span class="conflict">{_linked(said, result)}</span>'
     return f"<{tag}>{_linked(text, result)}{mark}</{tag}>"
 
 
@@ -136,4 +139,5 @@ def _model(model: Model) -> str:
     files = "".join(
         f"<br><code>{escape(file)} sha256 {digest}</code>" for file, digest in model.weights.items()
     )
-    return f"<dt>{escape(model.role)}</dt><dd>{escape(model.name)}{files or ' (weights unknown)'}</dd>"
+    named = f"{model.name}, calibrated" if model.calibrated else model.name
+    return f"<dt>{escape(model.role)}</dt><dd>{escape(named)}{files or ' (weights unknown)'}</dd>"

@@ -9,9 +9,11 @@ import re
 from typing import Final
 
 from grounding.types import GroundedRegion, MedicalImage
+from llm.types import Finding
 
 from .. import NOTICE
 from ..citations import cite
+from ..report import against
 from .annotated_png import data_uri, draw
 from .provenance import SOFTWARE, model_line, software_version
 from .result import Result
@@ -32,7 +34,7 @@ def encode(result: Result) -> bytes:
     """Return the result as Markdown, UTF-8."""
     blocks = [f"# {escape(result.title)}", f"> **{NOTICE}**"]
     if result.statements:
-        blocks.append("\n".join(f"- {_sentence(s.sentence, s.region_ids)}" for s in result.statements))
+        blocks.append("\n".join(f"- {_sentence(statement)}" for statement in result.statements))
     blocks += [escape(remark) for remark in remarks(result)]
     blocks += ["![The picture with its regions][picture]", " · ".join(map(escape, image_facts(result.image)))]
     blocks += ["## Regions", _table(result)]
@@ -43,11 +45,13 @@ def encode(result: Result) -> bytes:
     return ("\n\n".join(blocks) + "\n").encode()
 
 
-def _sentence(text: str, region_ids: tuple[int, ...]) -> str:
-    said = "\\\n  ".join(escape(line) for line in text.splitlines() if line.strip())
-    if not region_ids:
-        return f"{said} _({UNGROUNDED})_"
-    return said if "[R" in text else f"{said} {escape(cite(region_ids))}"
+def _sentence(item: Finding) -> str:
+    said = "\\\n  ".join(escape(line) for line in item.sentence.splitlines() if line.strip())
+    if not item.grounded:
+        said += f" _({UNGROUNDED})_"
+    elif "[R" not in item.sentence:
+        said += f" {escape(cite(item.region_ids))}"
+    return f"{said} **({escape(conflict)})**" if (conflict := against(item)) else said
 
 
 def _table(result: Result) -> str:

@@ -17,6 +17,8 @@ from typing import Final, Protocol
 import grounding
 import llm
 
+from ..protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
+
 SOFTWARE: Final = "Med-GLIP Agent"
 _DISTRIBUTION: Final = "med-glip-agent"
 _PACKAGED: Final = {
@@ -26,26 +28,27 @@ _PACKAGED: Final = {
 _SHORT: Final = 12  # hexadecimal digits of a hash in a line for people
 
 
-class Named(Protocol):
-    """A loaded model: `name` is what it was loaded by."""
-
-    @property
-    def name(self) -> str:
-        """A packaged name, a folder or a hub id."""
-        ...
-
-
 class HasModels(Protocol):
     """What is needed of an agent."""
 
     @property
-    def grounder(self) -> Named:
+    def grounder(self) -> GrounderLike:
         """Finds regions."""
         ...
 
     @property
-    def vlm(self) -> Named | None:
+    def vlm(self) -> VisionLanguageModelLike | None:
         """Answers questions; None for grounding only."""
+        ...
+
+    @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks; None for boxes only."""
+        ...
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Role -> name of all models, a chat model's too."""
         ...
 
 
@@ -54,14 +57,16 @@ class Model:
     """A model that took part.
 
     Attributes:
-        role: "grounder" or "vlm".
+        role: "grounder", "vlm", "segmenter" or "chat".
         name: its name; of a folder only the last part.
         weights: weight file -> sha256 in hexadecimal; empty where the files are not on this machine.
+        calibrated: whether its scores or confidences are probabilities; if not, they only rank.
     """
 
     role: str
     name: str
     weights: Mapping[str, str] = field(default_factory=dict)
+    calibrated: bool = False
 
 
 def software_version() -> str:
@@ -74,8 +79,28 @@ def software_version() -> str:
 
 def models_of(agent: HasModels) -> tuple[Model, ...]:
     """Return the models of an agent with the hashes of their weight files."""
-    loaded = (("grounder", agent.grounder), ("vlm", agent.vlm))
-    return tuple(_model(role, one.name) for role, one in loaded if one is not None)
+    grounder, vlm, segmenter = agent.grounder, agent.vlm, agent.segmenter
+    models = [model_of("grounder", grounder.name, calibrated=grounder.calibration is not None)]
+    if vlm is not None:
+        models.append(model_of("vlm", vlm.name, calibrated=vlm.certainty.calibration is not None))
+    if segmenter is not None:
+        models.append(model_of("segmenter", segmenter.name))
+    seen = {model.role for model in models}
+    return (*models, *(Model(role, name) for role, name in agent.models.items() if role not in seen))
+
+
+def model_of(role: str, name: str, *, calibrated: bool = False) -> Model:
+    """Return a loaded model with the hashes of its weight files.
+
+    Args:
+        role: "grounder", "vlm" or "segmenter".
+        name: what it was loaded by: a packaged name, a folder or a hub id.
+        calibrated: see `Model`.
+    """
+    folder = _folder(role, name)
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    weights = {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files}
+    return Model(role, Path(name).name, weights, calibrated)
 
 
 def provenance_line(models: tuple[Model, ...]) -> str:
@@ -84,20 +109,16 @@ def provenance_line(models: tuple[Model, ...]) -> str:
 
 
 def model_line(model: Model, digits: int = _SHORT) -> str:
-    """Return role, name and the first `digits` of each weight file's hash."""
+    """Return role, name, the first `digits` of each weight file's hash, and whether it is calibrated."""
     files = ", ".join(f"{file} sha256 {digest[:digits]}" for file, digest in model.weights.items())
-    return f"{model.role} {model.name} ({files or 'weights unknown'})"
-
-
-def _model(role: str, name: str) -> Model:
-    folder = _folder(role, name)
-    files = sorted(folder.glob("*.safetensors")) if folder else []
-    return Model(role, Path(name).name, {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
+    known = [files or "weights unknown", *(["calibrated"] if model.calibrated else [])]
+    return f"{model.role} {model.name} ({', '.join(known)})"
 
 
 def _folder(role: str, name: str) -> Path | None:
     """Where the checkpoint lies, looked for as the loaders do: packaged, a folder, the hub's local copy."""
-    for folder in (_PACKAGED[role] / name, Path(name)):
+    packaged = [_PACKAGED[role] / name] if role in _PACKAGED else []
+    for folder in (*packaged, Path(name)):
         if folder.is_dir():
             return folder
     if name.count("/") != 1:

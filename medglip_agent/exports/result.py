@@ -114,4 +114,7 @@ class Result:
 
 
 def _without_paths(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {key: Path(value).name if key in ("grounder", "vlm") else value for key, value in inputs.items()}
+    return {
+        key: Path(value).name if key in ("grounder", "vlm", "segmenter") else value
+        for key, value in inputs.items()
+    }

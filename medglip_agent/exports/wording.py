@@ -7,6 +7,7 @@ from typing import Final
 from grounding.types import MODALITIES, GroundedRegion, MedicalImage
 from llm.types import Answer, Report
 
+from ..confidence import confidence_text
 from .result import Result
 
 UNGROUNDED: Final = "not grounded"
@@ -51,7 +52,9 @@ def remarks(result: Result) -> list[str]:
         return [f"Impression: {content.impression}"]
     if not isinstance(content, Answer):
         return []
-    found = [f"Confidence {content.confidence:.2f} (uncalibrated)."] if content.confidence is not None else []
+    found = []
+    if content.confidence is not None:
+        found = [f"Confidence {confidence_text(content.confidence, calibrated=content.calibrated)}."]
     reason = "" if content.reason in content.text else content.reason
     if content.abstained:
         return [*found, f"Not answered: {reason}" if reason else "Not answered."]

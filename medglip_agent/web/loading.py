@@ -6,13 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
 
 from grounding.types import MedicalImage, Regions
 from llm.types import Answer
 
 from ..agent import StreamEvent
-from ..exports.provenance import Named
+from ..protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,13 +23,18 @@ class AgentLike(Protocol):
     """What the page needs from `medglip_agent.MedGLIPAgent`."""
 
     @property
-    def grounder(self) -> Named:
+    def grounder(self) -> GrounderLike:
         """Finds regions."""
         ...
 
     @property
-    def vlm(self) -> Named | None:
+    def vlm(self) -> VisionLanguageModelLike | None:
         """Answers questions."""
+        ...
+
+    @property
+    def segmenter(self) -> SegmenterLike | None:
+        """Draws masks."""
         ...
 
     @property
@@ -35,11 +42,23 @@ class AgentLike(Protocol):
         """Role -> model name."""
         ...
 
+    def new_conversation(self) -> Any:
+        """Return what a session keeps and hands over with each question; each agent has its own kind."""
+        ...
+
     def ask(self, image: MedicalImage, question: str) -> Answer:
         """Answer a question."""
         ...
 
-    def stream(self, image: MedicalImage, question: str) -> Iterator[StreamEvent]:
+    def stream(
+        self,
+        image: MedicalImage,
+        question: str,
+        *,
+        prior: MedicalImage | None = None,
+        box: npt.ArrayLike | None = None,
+        conversation: Any = None,
+    ) -> Iterator[StreamEvent]:
         """Yield finished steps, pieces of text, and the answer last."""
         ...
 

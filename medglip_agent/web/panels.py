@@ -12,13 +12,14 @@ from typing import Final
 from llm.types import Answer, Step
 
 from .. import NOTICE
+from ..confidence import confidence_text
 from .loading import LoadStatus
 
 TAGLINE: Final = "Ask a medical image a question; get an answer that points at its evidence."
 LIMITS: Final = (
     "The nano models are small and were trained on few pictures: answers are short and often wrong, "
-    "confidence is not a probability, and a missing box does not mean a healthy organ. "
-    "Check every answer against the picture."
+    "a confidence is a probability only where it is called calibrated, and a missing box does not mean "
+    "a healthy organ. Check every answer against the picture."
 )
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$&:/])")
@@ -47,7 +48,7 @@ def answer_markdown(answer: Answer) -> str:
     seconds = sum(step.seconds for step in answer.steps)
     notes = ["not answered"] if answer.abstained else []
     if answer.confidence is not None:
-        notes.append(f"confidence {answer.confidence:.2f} (uncalibrated)")
+        notes.append(f"confidence {confidence_text(answer.confidence, calibrated=answer.calibrated)}")
     notes.append(f"{len(answer.regions)} region{'' if len(answer.regions) == 1 else 's'}")
     notes.append(f"{seconds:.1f} s")
     return f"{reply_markdown(answer.text)}\n\n<small>{' · '.join(notes)}</small>"

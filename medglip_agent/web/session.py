@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from grounding.images import ImageSource, open_source
 from grounding.ontology import Ontology
@@ -44,6 +44,8 @@ class Session:
         path: the file, for the one export that points into it.
         question: the last one that was answered.
         answer: the last answer about this picture, None before the first.
+        conversation: the agent's memory of this session's questions, None before the first.
+        box: what the last question was about, (x1, y1, x2, y2) in pixels of `image`; None = all of it.
     """
 
     source: ImageSource
@@ -57,6 +59,8 @@ class Session:
     path: Path | None = None
     question: str = ""
     answer: Answer | None = None
+    conversation: Any = None
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def frame_count(self) -> int:
@@ -105,7 +109,16 @@ def change_view(session: Session, frame: int, window: str, modality: str) -> Ses
     window = window if window in session.windows else FILE_WINDOW
     picture = session.source.render(frame, CT_WINDOWS.get(window))
     image = replace(picture, modality=modality or None)
-    return Session(session.source, session.title, frame, window, modality or None, image, path=session.path)
+    return Session(
+        session.source,
+        session.title,
+        frame,
+        window,
+        modality or None,
+        image,
+        path=session.path,
+        conversation=session.conversation,
+    )
 
 
 def modality_choices() -> list[tuple[str, str]]:

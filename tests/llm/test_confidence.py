@@ -65,6 +65,23 @@ def test_it_lies_beside_the_checkpoint(tmp_path: Path) -> None:
         load_calibration(tmp_path)
 
 
+def test_it_holds_for_the_weights_it_was_fitted_on_only(tmp_path: Path) -> None:
+    weights, file = tmp_path / "adapter_model.safetensors", tmp_path / CALIBRATION_FILE
+    weights.write_bytes(b"fitted")
+    Calibration(1.5, 0.0).save(file)
+    assert load_calibration(tmp_path) == Calibration(1.5, 0.0)
+    weights.write_bytes(b"trained on")
+    with pytest.raises(ValueError, match=r"fitted on weights of sha256 [0-9a-f]{64}, .* fit it again"):
+        load_calibration(tmp_path)
+    weights.write_bytes(b"fitted")
+    (tmp_path / "projector.safetensors").write_bytes(b"new")
+    with pytest.raises(ValueError, match="those beside it have"):
+        load_calibration(tmp_path)
+    file.write_text("temperature: 1.5\noffset: 0\n")
+    with pytest.raises(ValueError, match="sha256 unknown"):
+        load_calibration(tmp_path)
+
+
 def test_a_configured_threshold_outranks_the_fitted_one() -> None:
     fitted = Calibration(1, 0, 0.4)
     assert Certainty().threshold == 0.0

@@ -12,6 +12,7 @@ import pytest
 
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 from llm.types import Generation, SpatialPrompt
 from medglip_agent.agent import MedGLIPAgent
 
@@ -29,6 +30,7 @@ class FakeGrounder:
 
     name, fingerprint = "fake-grounder", "0"
     default_threshold = 0.3
+    calibration: object | None = None
 
     def __init__(self, found: Found) -> None:
         self.found = found
@@ -78,6 +80,7 @@ class FakeVLM:
     """Says what a table says: a word in the question -> the reply."""
 
     name = "fake-vlm"
+    certainty = Certainty()
 
     def __init__(self, replies: Mapping[str, str], confidence: float = 0.64) -> None:
         self.replies, self.confidence = replies, confidence

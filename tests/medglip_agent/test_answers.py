@@ -10,7 +10,8 @@ import pytest
 from grounding.types import MedicalImage, Regions
 from llm.confidence import Calibration, Certainty
 from llm.types import Answer, SpatialPrompt
-from medglip_agent.answers import answer_confidence, cited_answer
+from medglip_agent.answers import cited_answer
+from medglip_agent.confidence import answer_confidence
 from medglip_agent.trace import Trace
 
 REGIONS = Regions(
@@ -47,8 +48,7 @@ def test_raw_and_calibrated_answers_say_what_they_are() -> None:
 def test_an_answer_that_is_not_sure_enough_is_withheld() -> None:
     withheld = answer(0.6, Certainty(HALVED))  # odds 1.5 -> 0.75
     assert withheld.abstained and withheld.confidence == pytest.approx(3 / 7)
-    assert withheld.text == (
-        "I cannot answer this. The answer would not be sure enough: confidence 0.43, 0.50 is asked."
-    )
-    assert "uncalibrated confidence 0.72, 0.90 is asked" in answer(0.64, Certainty(asked=0.9)).text
+    assert withheld.text == f"I cannot answer this. {withheld.reason}"
+    assert withheld.reason.endswith("sure enough: confidence 0.43 (calibrated), 0.50 is asked.")
+    assert "confidence 0.72 (uncalibrated), 0.90 is asked" in answer(0.64, Certainty(asked=0.9)).text
     assert not answer(0.6, Certainty(HALVED, asked=0.0)).abstained

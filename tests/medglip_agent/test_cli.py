@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from grounding import base_weights
@@ -17,12 +18,16 @@ ASK = ("ask", "chest.png", "Which lung is more opaque?")
 
 
 @pytest.fixture(autouse=True)
-def loaded(monkeypatch: pytest.MonkeyPatch, agent: MedGLIPAgent, chest: MedicalImage) -> list[Any]:
+def loaded(
+    monkeypatch: pytest.MonkeyPatch, agent: MedGLIPAgent, segmenter: Any, chest: MedicalImage
+) -> list[Any]:
     """Stands in for the image file and the checkpoints; lists how both were asked for."""
     calls: list[Any] = []
 
     def read(path: Path, *, frame: int, window: Any, modality: str | None) -> MedicalImage:
         calls.append((path.name, frame, window, modality))
+        if path.name == "prior.png":
+            return MedicalImage.from_array(np.zeros((240, 200), dtype=np.uint8), modality="CR")
         if path.name == "bad.png":
             raise ValueError("bad.png is not an image:\nsave it as PNG")
         return chest
@@ -30,6 +35,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch, agent: MedGLIPAgent, chest: MedicalI
     def load(grounder: str, vlm: str | None, device: str, **options: Any) -> MedGLIPAgent:
         calls.append((grounder, vlm, device, options["box_threshold"]))
         options["on_progress"]("loading ...")
+        if options["segmenter"] is not None:
+            return MedGLIPAgent(agent.grounder, agent.vlm, segmenter=segmenter)
         return agent
 
     monkeypatch.setattr(MedicalImage, "open", staticmethod(read))
@@ -65,6 +72,61 @@ def test_ask_json_with_picture_and_trace(capsys: pytest.CaptureFixture[str], tmp
     assert data["answer"]["citations"] == [2] and data["notice"] == NOTICE
     assert picture.is_file()
     assert len(trace.read_text().splitlines()) == 5
+
+
+def test_questions_one_after_another_are_a_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = ("Show me the right lung", "and on the left?")
+    assert cli.main(["ask", "chest.png", *turns]) == 0
+    out = capsys.readouterr().out
+    assert out.index("[R1] right lung") < out.index("[R1] left lung") and out.count(NOTICE) == 1
+    assert cli.main(["ask", "chest.png", *turns, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["question"], second["question"]) == turns
+    assert [region["label"] for region in second["regions"]] == ["left lung"]
+
+
+def test_ask_with_an_earlier_image_a_box_and_a_segmenter(capsys: pytest.CaptureFixture[str]) -> None:
+    changed = ["ask", "chest.png", "What has changed?"]
+    assert cli.main([*changed, "--prior", "prior.png"]) == 0
+    assert "Right lung [R1]: unchanged (box area +0 %" in capsys.readouterr().out
+    assert cli.main(changed) == 0
+    assert "Comparing needs an earlier image" in capsys.readouterr().out
+    assert cli.main(["ask", "chest.png", "Is this normal?", "--box", "10,20,50,180"]) == 0
+    assert "It holds 50 % of right lung [R1]" in capsys.readouterr().out
+    assert cli.main(["ask", "chest.png", "Segment the right lung", "--segmenter", "sam"]) == 0
+    assert "right lung [R1]: 6400 px" in capsys.readouterr().out
+
+
+SCRIPTED = """
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+
+
+class Chat(GenericFakeChatModel):
+    def __init__(self, said):
+        super().__init__(messages=iter(said))
+
+    def bind_tools(self, tools, **more):
+        return self
+"""
+
+
+def test_ask_led_by_a_chat_model(
+    capsys: pytest.CaptureFixture[str], loaded: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "scripted_chat.py").write_text(SCRIPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "chat.yaml"
+    config.write_text('model: "scripted_chat:Chat"\narguments: {said: ["I looked [R7].", "No."]}\n')
+    ask = ["ask", "chest.png", "Is it normal?", "--chat-model", str(config)]
+    assert cli.main([*ask[:3], "Sure?", *ask[3:], "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["answer"]["text"] == "I looked. No region supports this answer."
+    assert second["answer"]["text"].startswith("No.")
+    loaded.clear()
+    config.write_text("model: nowhere:Chat\n")
+    assert cli.main(ask) == 2
+    assert "the module 'nowhere' is not installed; pip install nowhere" in capsys.readouterr().err
+    assert not loaded, "told before anything loads"
 
 
 def test_exports_by_the_end_of_the_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -109,6 +171,7 @@ def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["ask", "bad.png", "What?"], "medglip: bad.png is not an image: save it as PNG\n"),
         ([*ASK, "--window", "wide"], "medglip: --window must be CENTER,WIDTH such as 40,400, got 'wide'\n"),
+        ([*ASK, "--box", "1,2,3"], "medglip: a box must be X1,Y1,X2,Y2 such as 10,20,90,180, got '1,2,3'\n"),
         ([*ASK, "--out", "a.jpg"], "medglip: --out must end in .png, got 'a.jpg'\n"),
         ([*ASK, "--box-threshold", "2"], "medglip: --box-threshold must lie in [0, 1], got 2.0\n"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from grounding.types import MedicalImage, PixelSpacing, Regions
+from llm.confidence import Certainty
 from llm.types import Answer, Step
 from medglip_agent import NOTICE
 from medglip_agent.agent import MedGLIPAgent
@@ -34,6 +36,7 @@ from medglip_agent.exports import (
     write_export,
 )
 from medglip_agent.exports.grounded_json import schema
+from medglip_agent.exports.provenance import model_line
 
 QUESTION = "Which lung is more opaque?"
 MODELS = (Model("grounder", "toy", {"model.safetensors": "ab" * 32}), Model("vlm", "toy-vlm"))
@@ -69,7 +72,11 @@ def core_formats() -> list[str]:
 def test_answer(answer: Result) -> None:
     data = result_to_dict(answer)
     assert data["schema"] == "medglip.grounded-answer/1" and data["notice"] == NOTICE
-    assert data["models"]["grounder"] == {"name": "toy", "weights": {"model.safetensors": "ab" * 32}}
+    assert data["models"]["grounder"] == {
+        "name": "toy",
+        "weights": {"model.safetensors": "ab" * 32},
+        "calibrated": False,
+    }
     assert data["image"]["source_id"] == answer.image.source_id
     assert data["answer"]["citations"] == [2]
     left_lung = {"id": "R2", "label": "left lung", "score": 0.49, "box_xyxy": [110.0, 20.0, 190.0, 180.0]}
@@ -220,14 +227,20 @@ def test_hashes_are_those_of_the_weight_files(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"weights")
 
     class Loaded:
+        calibration, certainty = object(), Certainty()
+
         def __init__(self, name: str) -> None:
             self.name = name
 
     class Agent:
         grounder = Loaded("nano")
         vlm = Loaded(str(folder))
+        segmenter = Loaded(str(folder))
+        models: Mapping[str, str] = {"grounder": "nano", "chat": "talker"}
 
-    grounder, vlm = models_of(Agent())
+    grounder, vlm, segmenter, chat = models_of(Agent())
+    assert segmenter == replace(vlm, role="segmenter") and chat == Model("chat", "talker")
+    assert grounder.calibrated and "calibrated" in model_line(grounder)
     assert vlm == Model("vlm", "mine", {"model.safetensors": sha256(b"weights").hexdigest()})
     packaged = Path(__file__).parents[2] / "grounding" / "checkpoints" / "nano" / "model.safetensors"
     assert grounder.weights["model.safetensors"] == sha256(packaged.read_bytes()).hexdigest()

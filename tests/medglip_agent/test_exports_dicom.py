@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from grounding.types import MedicalImage, PixelSpacing, Regions, Window
-from llm.types import Answer
+from llm.types import Answer, Finding, Report
 from medglip_agent import NOTICE
 from medglip_agent.exports import (
     FORMATS,
@@ -248,6 +248,20 @@ def test_nothing_that_is_written_breaks_the_rules_of_values(name: str) -> None:
     for element in sr.iterall():
         if element.VR not in ("SQ", "PN"):
             pydicom.DataElement(element.tag, element.VR, element.value, validation_mode=pydicom.config.RAISE)
+
+
+def test_what_speaks_against_a_sentence_stands_in_the_sr(chest_file: Path) -> None:
+    result = result_of(chest_file)
+    finding = Finding("No polyp.", (), False, "polyp was found.")
+    report = Report((finding,), "None.", result.regions)
+    texts = [item.TextValue for item in walk(written(replace(result, content=report))) if "TextValue" in item]
+    assert "No polyp. (contradicted: polyp was found)" in texts
+
+
+def test_without_a_region_there_is_no_sr(chest_file: Path) -> None:
+    result = result_of(chest_file)
+    with pytest.raises(ExportError, match="needs a region to report"):
+        written(replace(result, content=Regions.empty(result.image.size)))
 
 
 def test_an_sr_of_another_program_needs_the_size(chest_file: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from grounding.types import MedicalImage, Regions
-from llm.types import Answer
+from llm.types import Answer, Finding, Report
 from medglip_agent import NOTICE
 from medglip_agent.agent import MedGLIPAgent
 from medglip_agent.exports import Model, Result
@@ -116,6 +116,14 @@ def test_a_region_is_its_box_its_score_and_its_site(agent: MedGLIPAgent, chest: 
         "Media",
     ]
     assert urls[statement["derivedFrom"][0]["reference"]] == left
+
+
+def test_what_speaks_against_a_statement_is_noted(chest: MedicalImage) -> None:
+    finding = Finding("No polyp.", (), False, "polyp was found.")
+    bundle = bundle_of(Result(chest, Report((finding,), "None.", Regions.empty(chest.size))))
+    (statement,), (report,) = resources(bundle, "Observation"), resources(bundle, "DiagnosticReport")
+    assert statement["note"] == [{"text": "contradicted: polyp was found"}, {"text": NOTICE}]
+    assert report["conclusion"].startswith("No polyp. (contradicted: polyp was found)\n")
 
 
 def test_the_picture_is_named_by_its_hash(chest: MedicalImage) -> None:

@@ -12,7 +12,7 @@ import pytest
 from grounding.types import MedicalImage, PixelSpacing, Regions
 from llm.types import Answer, Finding, Report, Step
 from medglip_agent import NOTICE
-from medglip_agent.exports import Model, Result
+from medglip_agent.exports import Model, Result, result_to_dict
 from medglip_agent.exports.html_page import encode as html_page
 from medglip_agent.exports.markdown import encode as markdown
 from medglip_agent.exports.markdown import escape
@@ -81,6 +81,18 @@ def test_html_says_it_all(image: MedicalImage, regions: Regions) -> None:
     assert "20 x 32 px, 5.0 x 16.0 mm at the detector" in page
     assert "<td>4.0, 8.0, 24.0, 40.0</td>" in page and "not found: polyp" in page
     assert "prefers-color-scheme: dark" in page and "@media print" in page
+
+
+def test_what_speaks_against_a_sentence_stands_beside_it(image: MedicalImage, regions: Regions) -> None:
+    findings = (Finding("No polyp.", (), False, "polyp was found [R1] with score 0.60."),)
+    result = Result(image, Report(findings, "None.", regions))
+    page, text = html_page(result).decode(), markdown(result).decode()
+    cited = '<a class="cite" href="#R1">R1</a>'
+    assert f'<span class="conflict">contradicted: polyp was found {cited} with score 0.60</span>' in page
+    assert r"_(not grounded)_ **(contradicted: polyp was found [R1] with".replace("[R1]", r"\[R1\]") in (
+        text.replace(r"\:", ":")
+    )
+    assert result_to_dict(result)["findings"][0]["conflict"] == "polyp was found [R1] with score 0.60."
 
 
 def test_nothing_found_is_said(image: MedicalImage) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from grounding.types import MedicalImage, PixelSpacing, Regions
-from llm.types import Generation, SpatialPrompt
+from llm.types import Answer, Generation, Report, SpatialPrompt
 from medglip_agent import NOTICE
 from medglip_agent.agent import MedGLIPAgent
 from medglip_agent.report import ReportQuestion, build_report, report_text, written_report
@@ -70,17 +70,39 @@ def fracture(found: bool) -> Regions:
 
 def test_replies_that_the_grounder_contradicts_are_marked(chest: MedicalImage) -> None:
     question = ReportQuestion("Fracture", "Is there a bone fracture?")
-    denied = build_report(chest, fracture(True), [question], [Generation("no", 0.9)], ())
+
+    def reported(reply: str, before: bool, again: bool) -> Report:
+        reply_and_confidence = [Generation(reply, 0.9)]
+        return build_report(
+            chest, fracture(before), [question], reply_and_confidence, lambda *_: fracture(again)
+        )
+
+    denied = reported("no", True, True)
     assert denied.findings[-1].conflict == "bone fracture was found [R1] with score 0.60."
     assert "Fracture: no. [R1] (contradicted: bone fracture was found" in report_text(denied)
-    claimed = build_report(chest, fracture(False), [question], [Generation("yes", 0.9)], ())
+    claimed = reported("yes", False, False)
     assert claimed.findings[-1].conflict == "bone fracture was looked for and not found."
-    again = build_report(
-        chest, fracture(False), [question], [Generation("yes", 0.9)], (), lambda *_: fracture(True)
+    found_now = reported("yes", False, True)
+    assert (found_now.findings[-1].region_ids, found_now.findings[-1].conflict) == ((0,), "")
+    assert reported("left", True, True).findings[-1].conflict == ""
+
+
+def test_the_agent_looks_again_for_what_its_report_claims(grounder: Any, vlm: Any) -> None:
+    image = MedicalImage.from_array(np.zeros((240, 200), dtype=np.uint8), modality="MR")
+    grounder.found = {}
+    vlm.replies = {"mass": "yes"}
+    report = MedGLIPAgent(grounder, vlm).report(image)
+    (mass,) = [finding for finding in report.findings if finding.sentence == "Mass: yes."]
+    assert mass.conflict == "brain tumour was looked for and not found."
+    assert grounder.calls[-1] == ("brain tumour",)
+    assert [step.name for step in report.steps] == ["image", "grounding", "generation", "check"]
+    assert report.steps[-1].outcome == "no region; not found: brain tumour"
+    answer = MedGLIPAgent(grounder, vlm).ask(image, "Write a report")
+    assert (
+        "Mass: yes. (not grounded) (contradicted: brain tumour was looked for and not found)" in answer.text
     )
-    assert (again.findings[-1].region_ids, again.findings[-1].conflict) == ((0,), "")
-    unclear = build_report(chest, fracture(True), [question], [Generation("left", 0.9)], ())
-    assert unclear.findings[-1].conflict == ""
+    *_, streamed = MedGLIPAgent(grounder, vlm).stream(image, "Write a report")
+    assert isinstance(streamed, Answer) and streamed.text == answer.text
 
 
 def test_what_is_said_of_an_organ_does_not_deny_it(grounder: Any, vlm: Any, chest: MedicalImage) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from grounding.types import MedicalImage
 from medglip_agent.agent import MedGLIPAgent
-from medglip_agent.planner import Intent
+from medglip_agent.planner import Conversation, Intent, Plan
 from medglip_agent.request import RequestError
 from medglip_agent.steps import STEPS
 
@@ -29,9 +28,9 @@ class FixedPlanner:
     """Always plans the same."""
 
     def __init__(self, intent: Wanted, *phrases: str) -> None:
-        self._plan = SimpleNamespace(intent=intent, phrases=phrases, needs_region=False, reason="")
+        self._plan = Plan(intent, phrases)  # type: ignore[arg-type]
 
-    def plan(self, text: str, modality: str | None) -> Any:
+    def plan(self, text: str, modality: str | None, conversation: Conversation) -> Plan:
         return self._plan
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
+from llm.confidence import Certainty
 from llm.types import Generation, SpatialPrompt
 from medglip_agent import MedGLIPAgent
 
@@ -28,7 +29,8 @@ _CHEST: Final = {"right lung": ("CR", "DX"), "left lung": ("CR", "DX")}
 class PlacesGrounder:
     """Finds the structures above in any picture, and nothing else."""
 
-    name = "places"
+    name, fingerprint = "places", "0"
+    calibration = None
     ontology = Ontology.load().known_to(tuple(_PLACES), {**dict.fromkeys(_PLACES, ("CT",)), **_CHEST})
 
     def set_image(self, image: MedicalImage) -> PlacesImage:
@@ -57,6 +59,7 @@ class FixedModel:
     """Answers by the words of the question."""
 
     name = "fixed"
+    certainty = Certainty()
 
     def generate(self, prompts: Sequence[SpatialPrompt], *, max_new_tokens: int = 16) -> list[Generation]:
         """Answer each prompt."""
