@@ -280,7 +280,9 @@ def prepare_for_inference(model: MedGLIPForGrounding, dtype: torch.dtype) -> Non
     use_point_sampling(model)
     model.eval().requires_grad_(False)
     for module in model.modules():
-        module.__class__ = DROP_INS.get(type(module), type(module))
+        for plain, drop_in in DROP_INS.items():
+            if isinstance(module, plain):  # the library's, or training's drop-in for it
+                module.__class__ = drop_in
         if isinstance(module, FoldedFusion):
             module.compute_dtype = dtype
     exact = {id(part) for module in model.modules() if isinstance(module, EXACT) for part in module.modules()}
