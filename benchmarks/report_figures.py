@@ -21,6 +21,7 @@ from benchmarks.metrics.chexpert_rules import FIVE, OBSERVATIONS
 from benchmarks.metrics.labeller import label_report
 from benchmarks.metrics.meteor import meteor_exact
 from benchmarks.metrics.overlap import NGRAM_SIZES, cider, rouge_l
+from benchmarks.run_folder import interval_text
 from benchmarks.stats import Metric, Resampled, resample
 
 Floats = npt.NDArray[np.float64]
@@ -175,7 +176,7 @@ def figure_table(summaries: Mapping[str, Mapping[str, Any]], shown: Callable[[st
     conditions = list(summaries)
     lines = ["| metric | " + " | ".join(conditions) + " |", "|---|" + "---|" * len(conditions)]
     for name in filter(shown, summaries[conditions[0]]):
-        cells = " | ".join(_cell(summaries[c][name]["overall"]) for c in conditions)
+        cells = " | ".join(interval_text(summaries[c][name]["overall"]) for c in conditions)
         lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
 
@@ -186,13 +187,9 @@ def difference_table(comparisons: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| difference | " + " | ".join(pairs) + " |", "|---|" + "---|" * len(pairs)]
     for name in comparisons[pairs[0]]:
         if not name.startswith("f1/"):
-            cells = " | ".join(_cell(comparisons[pair][name]["difference"]) for pair in pairs)
+            cells = " | ".join(interval_text(comparisons[pair][name]["difference"]) for pair in pairs)
             lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
-
-
-def _cell(interval: Mapping[str, Any]) -> str:
-    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def _mean(values: Floats, weights: Floats) -> Floats:

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.predictions import Row
 from benchmarks.run_config import BASELINES_ONLY
+from benchmarks.run_folder import interval_text
 from benchmarks.runner import Outcome
 from benchmarks.stats import clustered_interval, compare_scores, holm
 from benchmarks.tasks.base import Task
@@ -169,19 +170,13 @@ def introduction(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     return [f"## {task.name} {task.split}, {metrics['model']}: {metrics['n']} samples", note]
 
 
-def _cell(interval: Mapping[str, Any] | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
-
-
 def headline_table(summaries: Mapping[str, Summary], protocol: str) -> str:
     """One row a condition: open, closed, overall with 95 % intervals."""
     lines = [f"| boxes / baseline ({protocol}) | open | closed | overall |", "|---|---|---|---|"]
     for condition, by_protocol in summaries.items():
         cells = by_protocol[protocol]
         names = ("answer type=OPEN", "answer type=CLOSED", ALL)
-        lines.append(f"| {condition} | " + " | ".join(_cell(cells.get(n)) for n in names) + " |")
+        lines.append(f"| {condition} | " + " | ".join(interval_text(cells.get(n)) for n in names) + " |")
     return "\n".join(lines)
 
 
@@ -196,7 +191,7 @@ def breakdown_table(summaries: Mapping[str, Summary], protocol: str, group: str)
     for value in values:
         cells = [summaries[c][protocol].get(value) for c in conditions]
         label, n = value.split("=", 1)[1], summaries[conditions[0]][protocol][value]["n"]
-        lines.append(f"| {label} | {n} | " + " | ".join(_cell(c) for c in cells) + " |")
+        lines.append(f"| {label} | {n} | " + " | ".join(interval_text(c) for c in cells) + " |")
     return "\n".join(lines)
 
 
@@ -224,7 +219,7 @@ def comparison_table(comparisons: Mapping[str, dict[str, dict[str, Any]]], proto
     adjusted = holm([cells[ALL]["permutation_p"] for cells in comparisons.values()])
     for (pair, cells), p in zip(comparisons.items(), adjusted, strict=True):
         names = ("answer type=OPEN", "answer type=CLOSED", ALL)
-        differences = " | ".join(_cell(cells[n]["difference"] if n in cells else None) for n in names)
+        differences = " | ".join(interval_text(cells[n]["difference"] if n in cells else None) for n in names)
         test = cells[ALL].get("mcnemar")
         told = f"{test['only_a']} / {test['only_b']} | {test['p']:.3g}" if test else "- | -"
         lines.append(f"| {pair} | {differences} | {told} | {cells[ALL]['permutation_p']:.3g} | {p:.3g} |")

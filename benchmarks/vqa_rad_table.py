@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import run_vqa
 from benchmarks.run_config import BASELINES_ONLY, RunConfig
+from benchmarks.run_folder import interval_text
 from benchmarks.runner import exit_code
 from benchmarks.stats import holm
 
@@ -118,8 +119,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         exact = row["scores"]["exact"]
         cells = [row["split"], row["condition"]]
-        cells += [_cell(exact.get(f"answer type={kind}")) for kind in ("OPEN", "CLOSED")]
-        cells += [_cell(row["scores"][protocol].get("overall")) for protocol in protocols]
+        cells += [interval_text(exact.get(f"answer type={kind}")) for kind in ("OPEN", "CLOSED")]
+        cells += [interval_text(row["scores"][protocol].get("overall")) for protocol in protocols]
         lines.append(f"| {' | '.join([*cells, *_tests(row)])} |")
     sizes = {row["split"]: f"{row['n']} questions of {row['n_clusters']} images" for row in rows}
     models = {row["split"]: row["model"] for row in rows if row["model"]}
@@ -142,18 +143,12 @@ def _tests(row: Mapping[str, Any]) -> list[str]:
         return ["-"] * 5
     test = found["mcnemar"]
     return [
-        _cell(found["difference"]),
+        interval_text(found["difference"]),
         f"{test['only_a']} / {test['only_b']}",
         f"{test['p']:.3g}",
         f"{found['permutation_p']:.3g}",
         f"{row['holm_p']:.3g}",
     ]
-
-
-def _cell(interval: Mapping[str, Any] | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 if __name__ == "__main__":

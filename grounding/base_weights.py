@@ -111,15 +111,6 @@ def fetch(name: str) -> Path:
     return cache / name
 
 
-def fetch_all() -> dict[str, Path]:
-    """Fetch every set of base weights; return its folder by name.
-
-    Raises:
-        BaseWeightsError: as `fetch`.
-    """
-    return {name: fetch(name) for name in NAMES}
-
-
 def _source(name: str) -> Source:
     if name not in SOURCES:
         raise ValueError(f"base weights must be one of {', '.join(SOURCES)}, got {name!r}")

@@ -18,59 +18,11 @@ from torch.nn import functional as F
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoDeformableLayer,
     MMGroundingDinoMultiscaleDeformableAttention,
-    MultiScaleDeformableAttention,
 )
 
 
-class SparseDeformableAttention(MultiScaleDeformableAttention):
-    """A drop-in for the library's sampling module; it has no parameters."""
-
-    def forward(
-        self,
-        value: Tensor,
-        value_spatial_shapes: Tensor,
-        value_spatial_shapes_list: list[tuple[int, int]],
-        level_start_index: Tensor,
-        sampling_locations: Tensor,
-        attention_weights: Tensor,
-        im2col_step: int,
-    ) -> Tensor:
-        """Sample and sum (Deformable DETR, Zhu et al., 2021, eq. 3).
-
-        Args:
-            value: (B, N, H, D), the levels one after the other.
-            value_spatial_shapes: (L, 2) height and width of each level.
-            value_spatial_shapes_list: the same as integers.
-            level_start_index: (L,) first row of each level.
-            sampling_locations: (B, Q, H, L, P, 2) x, y in [0, 1] of the level; points outside read zeros.
-            attention_weights: (B, Q, H, L, P).
-            im2col_step: of the CUDA kernels; unused here.
-
-        Returns:
-            (B, Q, H * D) in the dtype of ``value``.
-        """
-        if value.device.type != "cpu":
-            sampled: Tensor = super().forward(
-                value,
-                value_spatial_shapes,
-                value_spatial_shapes_list,
-                level_start_index,
-                sampling_locations,
-                attention_weights,
-                im2col_step,
-            )
-            return sampled
-        height, width = (
-            torch.tensor(sides)[:, None] for sides in zip(*value_spatial_shapes_list, strict=True)
-        )
-        with torch.autocast("cpu", enabled=False):
-            x = sampling_locations[..., 0].float() * width - 0.5
-            y = sampling_locations[..., 1].float() * height - 0.5
-            return sample(value, x, y, attention_weights, value_spatial_shapes_list)
-
-
 class LeanDeformableAttention(MMGroundingDinoMultiscaleDeformableAttention):
-    """A drop-in for the library's module, with its parameters: fewer casts, no table of relative points."""
+    """A drop-in for the library's module, with its parameters; on CPU it samples by :func:`sample`."""
 
     def forward(
         self,
@@ -90,8 +42,7 @@ class LeanDeformableAttention(MMGroundingDinoMultiscaleDeformableAttention):
         ``reference_points`` are (B, Q, L, 2) points or (B, Q, L, 4) cxcywh boxes in [0, 1];
         ``attention_mask`` (B, N) is True on real tokens.
         """
-        lean = hidden_states.device.type == "cpu" and isinstance(self.attn, SparseDeformableAttention)
-        if not lean or spatial_shapes_list is None or reference_points is None:
+        if hidden_states.device.type != "cpu" or spatial_shapes_list is None or reference_points is None:
             result: tuple[Tensor, Tensor] = super().forward(
                 hidden_states,
                 attention_mask,
@@ -181,11 +132,10 @@ def use_sparse_attention(model: nn.Module) -> None:
             module.__class__ = LeanDeformableLayer
         if isinstance(module, MMGroundingDinoMultiscaleDeformableAttention):
             module.__class__ = LeanDeformableAttention
-            module.attn = SparseDeformableAttention()
 
 
 def sample(value: Tensor, x: Tensor, y: Tensor, attention: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-    """Weighted sums (B, Q, H * D) of points, in the dtype of ``value``.
+    """Weighted sums (B, Q, H * D) of points, in the dtype of ``value`` (Deformable DETR, 2021, eq. 3).
 
     Args:
         value: (B, N, H, D), the levels one after the other.

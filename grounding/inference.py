@@ -27,7 +27,7 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
 )
 
 from .denoising import DenoisingQueries
-from .modeling import MedGLIPForGrounding
+from .modeling import MedGLIPForGrounding, best_positions
 from .outputs import GroundingOutput, ImageFeatures, LayerPredictions, TextFeatures
 from .sampling import use_point_sampling
 
@@ -103,13 +103,7 @@ class PreparedGrounding(MedGLIPForGrounding):
 
     def _choose(self, scores: Tensor, queries: Tensor, anchors: Tensor) -> Tensor:
         """Boxes cxcywh in [0, 1] of the best proposals, best first: (B, Q, 4)."""
-        count = self.config.num_queries
-        if scores.shape[1] < count:
-            raise ValueError(
-                f"the image has {scores.shape[1]} positions, fewer than num_queries={count}; "
-                "enlarge image_size or lower num_queries"
-            )
-        best = scores.amax(-1).topk(count, dim=1).indices[..., None]
+        best = best_positions(scores, self.config.num_queries)
         chosen = queries.gather(1, best.expand(-1, -1, queries.shape[-1]))
         boxes = self.model.encoder_output_bbox_embed(chosen) + anchors.gather(1, best.expand(-1, -1, 4))
         return boxes.sigmoid()
@@ -280,7 +274,9 @@ def prepare_for_inference(model: MedGLIPForGrounding, dtype: torch.dtype) -> Non
     use_point_sampling(model)
     model.eval().requires_grad_(False)
     for module in model.modules():
-        module.__class__ = DROP_INS.get(type(module), type(module))
+        for plain, drop_in in DROP_INS.items():
+            if isinstance(module, plain):  # the library's, or training's drop-in for it
+                module.__class__ = drop_in
         if isinstance(module, FoldedFusion):
             module.compute_dtype = dtype
     exact = {id(part) for module in model.modules() if isinstance(module, EXACT) for part in module.modules()}

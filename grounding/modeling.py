@@ -263,14 +263,8 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
 
         Q is ``num_queries``, or ``many`` where that is more.
         """
-        count = max(self.config.num_queries, many)
-        if logits.shape[1] < count:
-            raise ValueError(
-                f"the image has {logits.shape[1]} positions, fewer than num_queries={count}; "
-                "enlarge image_size or lower num_queries"
-            )
-        best = logits.detach().max(-1).values.topk(count, dim=1).indices
-        return coordinates.detach().gather(1, best[..., None].expand(-1, -1, 4)).sigmoid()
+        best = best_positions(logits.detach(), max(self.config.num_queries, many))
+        return coordinates.detach().gather(1, best.expand(-1, -1, 4)).sigmoid()
 
     def _queries(
         self, text_tokens: Tensor, proposals: Tensor, denoising: DenoisingQueries | None, many: int
@@ -340,6 +334,20 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
         decoded, proposed = found
         evidence = torch.stack([decoded.logits[-1].detach().amax(1), proposed.detach().amax(1)], -1)
         return self.presence_head(text_tokens, vision_tokens, text.mask, image.mask, evidence)
+
+
+def best_positions(logits: Tensor, count: int) -> Tensor:
+    """Indices (B, count, 1) of the positions with the best logit of any token, of (B, N, T), best first.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    if logits.shape[1] < count:
+        raise ValueError(
+            f"the image has {logits.shape[1]} positions, fewer than num_queries={count}; "
+            "enlarge image_size or lower num_queries"
+        )
+    return logits.amax(-1).topk(count, dim=1).indices[..., None]
 
 
 def _token_logits(embed: Any, hidden: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:

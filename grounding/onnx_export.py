@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoMultiscaleDeformableAttention,
-    MultiScaleDeformableAttention,
     generate_masks_with_special_tokens_and_transfer_map,
 )
 
@@ -40,7 +39,7 @@ class ExportedGraph(nn.Module):
         self.network = copy.deepcopy(model).float().eval()
         for module in self.network.modules():
             if isinstance(module, MMGroundingDinoMultiscaleDeformableAttention):
-                module.attn = MultiScaleDeformableAttention()
+                module.__class__ = MMGroundingDinoMultiscaleDeformableAttention
 
     def forward(
         self,

@@ -70,7 +70,7 @@ class PointSampling(MMGroundingDinoMultiscaleDeformableAttention):
 def use_point_sampling(model: nn.Module) -> None:
     """Give every deformable attention of a model this sampling, with the weights it has."""
     for module in model.modules():
-        if type(module) is MMGroundingDinoMultiscaleDeformableAttention:
+        if isinstance(module, MMGroundingDinoMultiscaleDeformableAttention):
             module.points = _joined(module)
             del module.sampling_offsets, module.attention_weights
             module.__class__ = PointSampling

@@ -25,7 +25,7 @@ EDGE = 1.0  # pixels; a box that ends this near an inner edge of its window is t
 
 
 class BatchGrounder(Protocol):
-    """What tiling needs from a grounder; `grounding.Grounder` has it."""
+    """What tiling and evaluation need from a grounder; `grounding.Grounder` has it."""
 
     def ground_batch(
         self,

@@ -19,7 +19,8 @@ from benchmarks.box_conditions import shuffle_alike
 from benchmarks.metrics.protocols import exact_score, token_f1_score
 from benchmarks.tasks.base import Sample
 from grounding.data.coco import CocoSet, read_coco
-from grounding.evaluate.dataset import BatchGrounder, find_sets, open_image
+from grounding.evaluate.dataset import find_sets, open_image
+from grounding.tiling import BatchGrounder
 from grounding.types import Regions
 from llm.data.box_questions import BoxQuestionConfig, box_questions
 from llm.data.boxed import boxed_images

@@ -11,6 +11,7 @@ targets.py detections.py   what is true, what was answered
 dataset.py command.py      COCO figures of a grounder over sets: `python -m grounding.evaluate`
 """
 
+from ..tiling import BatchGrounder
 from .coco import (
     MAX_DETECTIONS,
     CategoryResult,
@@ -20,7 +21,7 @@ from .coco import (
     score_detections,
 )
 from .command import add_arguments, evaluate_sets, main
-from .dataset import BatchGrounder, detect_dataset, evaluate_dataset, find_sets, read_coco
+from .dataset import detect_dataset, evaluate_dataset, find_sets, read_coco
 
 __all__ = [
     "MAX_DETECTIONS",

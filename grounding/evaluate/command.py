@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ..tiling import BatchGrounder
 from .coco import DetectionResult, markdown_table
-from .dataset import BatchGrounder, evaluate_dataset, find_sets
+from .dataset import evaluate_dataset, find_sets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,25 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..data.coco import modality_code  # training and evaluation must name modalities alike
-from ..types import MedicalImage, Regions
+from ..tiling import BatchGrounder
+from ..types import MedicalImage
 from .coco import DetectionResult, regions_to_coco, score_detections
-
-
-class BatchGrounder(Protocol):
-    """What evaluation needs from a grounder; `grounding.Grounder` has it."""
-
-    def ground_batch(
-        self,
-        images: Sequence[MedicalImage],
-        phrases_per_image: Sequence[Sequence[str]],
-        *,
-        box_threshold: float | None = None,
-    ) -> list[Regions]:
-        """Return one `Regions` an image, `asked` equal to that image's phrases."""
-        ...
 
 
 def detect_dataset(

@@ -4,8 +4,12 @@ import copy
 
 import pytest
 import torch
+from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    MMGroundingDinoMultiscaleDeformableAttention,
+)
 
-from grounding.inference import PreparedGrounding, prepare_for_inference
+from grounding.inference import DROP_INS, PreparedGrounding, prepare_for_inference
+from grounding.sampling import PointSampling
 
 IDS = torch.tensor([[101, 2000, 2002, 1012, 2003, 1012, 102], [101, 2004, 1012, 102, 0, 0, 0]])
 SIZE = 128
@@ -66,6 +70,18 @@ def test_bfloat16_drifts_no_more_than_the_plain_network_does_in_it(plain, padded
         )
         assert ours < 1.2 * theirs, name
     assert got.pred_boxes.dtype == torch.float32  # positions are never rounded to 8 bits
+
+
+def test_no_layer_that_has_a_drop_in_is_left_not_even_training_s(plain):
+    expected = DROP_INS | {MMGroundingDinoMultiscaleDeformableAttention: PointSampling}
+    parts = [
+        (type(module), drop_in)
+        for module in prepared(plain, torch.float32).modules()
+        for replaced, drop_in in expected.items()
+        if isinstance(module, replaced)
+    ]
+    assert {drop_in for _, drop_in in parts} == set(expected.values())
+    assert all(found is drop_in for found, drop_in in parts)
 
 
 def test_preparing_twice_changes_nothing_and_training_queries_are_refused(plain):
