@@ -8,6 +8,7 @@ Images and answers are named by hashes; texts of users are only kept when asked 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import threading
@@ -20,7 +21,8 @@ from typing import Any, Final
 from filelock import FileLock
 
 _START: Final = "0" * 64
-_TAIL: Final = 1 << 16  # bytes read from the end to find the last line
+_OPENING: Final = b'{"seq": '  # of every line
+_BLOCK: Final = 1 << 16  # bytes read at a time from the end
 
 
 class AuditError(ValueError):
@@ -51,17 +53,16 @@ class AuditLog:
             keep_texts: also keep questions and answers as they are.
 
         Raises:
-            AuditError: the last line is none of ours.
+            AuditError: the last line is none of ours; the file is left as it is.
         """
         self.path, self.keep_texts = path, keep_texts
         self._thread_lock = threading.Lock()
         self._file_lock = FileLock(f"{path}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._thread_lock, self._file_lock:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            dropped = _drop_cut_line(path)
-        if dropped:
-            self.append("recovered", {"dropped_bytes": dropped})
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
+                self._continue(file)
 
     def append(self, event: str, fields: Mapping[str, Any]) -> str:
         """Write one line, whole and on the disk before this returns; return its hash.
@@ -69,25 +70,21 @@ class AuditLog:
         Args:
             event: what happened, e.g. "ask".
             fields: plain JSON types.
+
+        Raises:
+            AuditError: the last line is none of ours.
+            OSError: it cannot be written; nothing of it is left.
         """
-        with self._thread_lock, self._file_lock:
-            last = _last_line(self.path)
-            record = {
-                "seq": last["seq"] + 1 if last else 0,
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "event": event,
-                **fields,
-                "prev": last["hash"] if last else _START,
-            }
-            digest = _digest(record)
-            line = json.dumps({**record, "hash": digest}, ensure_ascii=True, allow_nan=False) + "\n"
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-            try:
-                os.write(descriptor, line.encode())  # one call: a killed process leaves all of it or none
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        return digest
+        with self._thread_lock, self._file_lock, self.path.open("r+b", buffering=0) as file:
+            return str(_write(file, self._continue(file), event, fields)["hash"])
+
+    def _continue(self, file: io.FileIO) -> dict[str, Any] | None:
+        """Return the last line, with what a crash left behind it dropped."""
+        last, end, cut = _last_line(file, self.path.name)
+        if not cut:
+            return last
+        file.truncate(end)
+        return _write(file, last, "recovered", {"dropped_bytes": cut})
 
     def answered(self, event: str, *, image: str, question: str, answer: str, **facts: Any) -> str:
         """Write that something was answered: hashes of image and answer, the texts only with `keep_texts`.
@@ -147,18 +144,40 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _last_line(path: Path) -> dict[str, Any] | None:
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - _TAIL))
-        lines = file.read().splitlines(keepends=True)
-    return _parse(lines[-1], f"{path.name}, last line") if lines else None
+def _write(
+    file: io.FileIO, last: Mapping[str, Any] | None, event: str, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Append one line after `last`, the whole of it or nothing; return it."""
+    record = {
+        "seq": last["seq"] + 1 if last else 0,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "event": event,
+        **fields,
+        "prev": last["hash"] if last else _START,
+    }
+    record["hash"] = _digest(record)
+    line = memoryview((json.dumps(record, allow_nan=False) + "\n").encode())
+    end = file.seek(0, os.SEEK_END)
+    try:
+        while line:  # a full disk takes a part; a killed process leaves what the next one drops
+            line = line[file.write(line) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
+    return record
 
 
-def _drop_cut_line(path: Path) -> int:
-    """Cut off what follows the last line end; return how many bytes that was."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)
-    return len(data) - whole
+def _last_line(file: io.FileIO, name: str) -> tuple[dict[str, Any] | None, int, int]:
+    """Return the last whole line, where it ends, and how many bytes of a line cut short follow it."""
+    size = start = file.seek(0, os.SEEK_END)
+    tail = b""
+    while start and tail.count(b"\n") < 2:
+        start = max(0, start - max(_BLOCK, len(tail)))
+        file.seek(start)
+        tail = file.read(size - start)
+    *before, cut = tail.split(b"\n")
+    if cut[: len(_OPENING)] != _OPENING[: len(cut)]:
+        raise AuditError(f"{name}, last line: is no line of an audit log")
+    last = _parse(before[-1] + b"\n", f"{name}, last line") if before else None
+    return last, size - len(cut), len(cut)

@@ -87,12 +87,48 @@ def test_a_line_cut_short_is_dropped_and_that_is_logged(log: AuditLog) -> None:
     assert verify(log.path).count == 3
 
 
-def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["not a log\n", "a scan without line ends", '{"hash": 1}\n', "[1]\n{"])
+def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("not a log\n")
-    with pytest.raises(AuditError, match="no whole line"):
-        AuditLog(path).append("ask", {})
-    assert path.read_text() == "not a log\n"
+    path.write_text(content)
+    with pytest.raises(AuditError, match=r"notes\.txt, last line: is no"):
+        AuditLog(path)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000, 500_000])
+def test_a_long_line_is_followed_by_others(log: AuditLog, size: int) -> None:
+    log.append("ask", {"answer": "x" * size})
+    log.append("ask", {"answer": "y" * size})
+    AuditLog(log.path).append("ask", {})
+    assert verify(log.path).count == 3
+
+
+def test_a_line_that_a_dying_process_cut_short_does_not_stop_the_others(log: AuditLog) -> None:
+    log.append("ask", {})
+    with log.path.open("a") as file:
+        file.write('{"seq": 1, "ti')
+    log.append("ask", {})
+    assert verify(log.path).count == 3
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may not grow by a whole line: the kernel writes a part, then refuses."""
+    log.append("ask", {})
+    before = log.path.read_bytes()
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            log.append("ask", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert log.path.read_bytes() == before
+    log.append("ask", {})
+    assert verify(log.path).count == 2
 
 
 def test_threads_and_two_logs_on_one_file_keep_one_chain(log: AuditLog) -> None:
