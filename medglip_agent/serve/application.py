@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -39,6 +39,7 @@ from .replies import DONE, Completion, TextFlow, server_sent
 if TYPE_CHECKING:
     from ..agent import MedGLIPAgent
 
+T = TypeVar("T")
 _Events = AsyncGenerator[Step | str | Reply, None]
 
 logger = logging.getLogger("medglip.serve")
@@ -123,15 +124,40 @@ class ChatServer:
             del body
             events = self._lane.run(partial(self._answering.events, chat))
             held.push_async_callback(events.aclose)
-            if chat.stream:
-                first = await anext(events)  # what is wrong with the image is told by the status
+            if chat.stream:  # what is wrong with the image is told by the status
+                first = await _while_connected(request, anext(events))
                 return _HeldStream(_server_sent_events(events, first, request), held.pop_all())
-            async for event in events:
-                if isinstance(event, Reply):
-                    return JSONResponse(Completion().whole(event))
-                if await request.is_disconnected():
-                    raise ClientDisconnect
-        raise RuntimeError("expected a reply at the end of the agent's events, got none")
+            return JSONResponse(Completion().whole(await _while_connected(request, _reply(events))))
+
+
+async def _reply(events: _Events) -> Reply:
+    async for event in events:
+        if isinstance(event, Reply):
+            return event
+    raise RuntimeError("expected a reply at the end of the agent's events, got none")
+
+
+async def _while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Return what `work` gives; give it up at once when the client leaves.
+
+    Raises:
+        ClientDisconnect: it left.
+    """
+
+    async def leaving() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.create_task(leaving())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)  # the queue has then been left
 
 
 class _HeldStream(StreamingResponse):

@@ -85,7 +85,8 @@ class Lane:
             Exception: what the job raises.
         """
         try:
-            await asyncio.wait_for(self._turn.acquire(), self.limits.wait_s)
+            async with asyncio.timeout(self.limits.wait_s):
+                await self._turn.acquire()
         except TimeoutError:
             raise LaneBusyError from None
         loop = asyncio.get_running_loop()

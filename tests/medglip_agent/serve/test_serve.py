@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -210,15 +211,24 @@ def test_a_slow_answer_is_stopped(start: Callable[[Settings], str], vlm: Any) ->
     assert post(address, body())[0] == 200
 
 
-def test_who_leaves_frees_the_queue(start: Callable[[Settings], str], vlm: Any) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_frees_the_queue_while_the_models_work(
+    start: Callable[[Settings], str], vlm: Any, stream: bool
+) -> None:
+    """The second leaves while it waits for its turn, the first while the models work on it."""
     address = start(Settings())
     vlm.gate.clear()
-    stream = client(address).chat.completions.create(**body(), stream=True)
-    next(iter(stream))
-    stream.close()
-    vlm.gate.set()
+    first = sent(address, body(1, stream=stream))
+    until(lambda: vlm.asked)
+    second = sent(address, body(2, stream=stream))
+    until(lambda: in_flight(address) == 2)
+    second.close()
+    until(lambda: in_flight(address) == 1)
+    first.close()
     until(lambda: in_flight(address) == 0)
+    vlm.gate.set()
     assert post(address, body(9))[1]["choices"][0]["message"]["content"].startswith("left code 9")
+    assert len(vlm.asked) == 2  # the second was never worked on
 
 
 def test_faults_of_ours_tell_no_detail(
@@ -264,6 +274,14 @@ def until(condition: Callable[[], Any]) -> None:
 def in_flight(address: str) -> int:
     with urllib.request.urlopen(f"{address}/health") as reply:
         return int(json.load(reply)["requests"])
+
+
+def sent(address: str, request_body: dict[str, Any]) -> HTTPConnection:
+    """Send a request and read nothing; close the connection to leave."""
+    connection = HTTPConnection(address.removeprefix("http://"))
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(request_body).encode(), headers)
+    return connection
 
 
 def raw_stream(address: str, request_body: dict[str, Any]) -> str:
