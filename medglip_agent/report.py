@@ -131,20 +131,15 @@ def written_report(
 
 
 def report_text(report: Report) -> str:
-    """Return the report as plain text, a line a sentence, with citations; ungrounded ones are marked."""
+    """Return the report as plain text with citations; ungrounded sentences are marked."""
     lines = ["Findings:"]
     for finding in report.findings:
         mark = cite(finding.region_ids) if finding.grounded else "(not grounded)"
         against = f" (contradicted: {finding.conflict})" if finding.conflict else ""
-        lines.append(f"- {_one_line(finding.sentence)} {mark}{against}")
+        lines.append(f"- {finding.sentence} {mark}{against}")
     if not report.findings:
         lines.append("- Nothing that can be described was found. (not grounded)")
-    return "\n".join([*lines, f"Impression: {_one_line(report.impression)}"])
-
-
-def _one_line(text: str) -> str:
-    """A language model's words cannot begin a line of their own."""
-    return " ".join(text.split())
+    return "\n".join([*lines, f"Impression: {report.impression}"])
 
 
 def _region_findings(image: MedicalImage, regions: Regions) -> list[Finding]:
