@@ -10,6 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 
 from medglip_agent import MedGLIPAgent
 from medglip_agent.examples import examples
+from medglip_agent.uploads import sweep
 from medglip_agent.web.layout import build_page, launch_options
 from medglip_agent.web.loading import AgentLoader
 
@@ -17,6 +18,7 @@ from medglip_agent.web.loading import AgentLoader
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the chat on this machine until it is stopped."""
     args = parse_arguments(argv)
+    sweep()
     loader = AgentLoader(
         lambda say: MedGLIPAgent.from_pretrained(args.grounder, args.vlm, args.device, on_progress=say)
     )

@@ -21,7 +21,8 @@ from grounding.probe import Limits, probe
 from grounding.types import MedicalImage, Window
 
 _PREFIX: Final = "medglip-uploads-"
-_THE_FILE: Final = "the file"
+THE_FILE: Final = "the file"
+"""What messages call a file; its name is its sender's."""
 
 
 class UploadError(ValueError):
@@ -70,9 +71,9 @@ class UploadJail:
             UploadError: it is no image, exceeds a limit, or the session has no room left.
         """
         try:
-            probe(data, _THE_FILE, self.limits)
+            probe(data, THE_FILE, self.limits)
         except ImageError as error:
-            raise _told(error, _THE_FILE) from None
+            raise _told(error, THE_FILE) from None
         if len(data) > self._room:
             raise UploadError("this session has no room left for the file; start a new one")
         path = self.folder / secrets.token_hex(16)
@@ -133,10 +134,10 @@ def _told(error: ImageError, name: str) -> UploadError:
     """Our own words about a file pass; a decoder's may quote it, and are left out."""
     if error.__cause__ is not None:
         return UploadError(
-            f"{_THE_FILE}: cannot be decoded; it is damaged, truncated or of a kind that no decoder here "
+            f"{THE_FILE}: cannot be decoded; it is damaged, truncated or of a kind that no decoder here "
             "reads: copy it again, or export it uncompressed"
         )
-    return UploadError(str(error).replace(name, _THE_FILE))
+    return UploadError(str(error).replace(name, THE_FILE))
 
 
 def sweep(parent: Path | None = None) -> int:
@@ -195,7 +196,7 @@ def read_inside(root: Path, name: str, max_bytes: int) -> bytes:
         raise nothing
     with os.fdopen(descriptor, "rb") as file:
         if found.st_size > max_bytes:
-            raise UploadError(f"the file has {found.st_size} bytes, at most {max_bytes} are accepted")
+            raise UploadError(f"{THE_FILE} has {found.st_size} bytes, at most {max_bytes} are accepted")
         return file.read(max_bytes)
 
 

@@ -166,6 +166,24 @@ def test_crooked_files(client: TestClient, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_crooked_files_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    from medglip_agent.web.events import UserError, open_upload
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    chance = random.Random(200 + seed)
+    refused = 0
+    for _ in range(20):
+        (tmp_path / "scan").write_bytes(mangled(chance.choice(seeds()), chance))
+        try:
+            open_upload(str(tmp_path / "scan"))
+        except UserError as error:
+            refused += 1
+            assert str(error).startswith("This file cannot be shown. scan") and "Traceback" not in str(error)
+    assert refused and not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_crooked_bodies(client: TestClient, seed: int) -> None:
     chance = random.Random(100 + seed)
     for _ in range(CASES // 5):
