@@ -7,6 +7,7 @@ says is handed over as data. Needs the extra `mcp`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ class Tools:
 
 
 def _code(modality: str | None) -> str | None:
-    if modality is not None and not (modality.isascii() and modality.isalpha()):
+    if modality is not None and not re.fullmatch(r"[A-Za-z]{2,4}", modality):
         raise UploadError("modality must be a DICOM code such as CR, CT, MR, US")
     return None if modality is None else modality.upper()
 

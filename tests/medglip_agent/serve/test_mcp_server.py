@@ -98,6 +98,7 @@ def test_ground_and_report(tools: Tools) -> None:
         ({"path": "study/a.png", "frame": 4}, "no frame 4"),
         ({"path": "study/a.png", "window": [40, -1]}, "window must be"),
         ({"path": "study/a.png", "modality": "<x>"}, "DICOM code"),
+        ({"path": "study/a.png", "modality": "x"}, "DICOM code"),
         ({"path": "study/a.png", "question": "x" * 2001}, "2000"),
         ({"path": "study/a.png", "question": "Is it normal?", "frame": -1}, "frame"),
         ({}, "path"),
