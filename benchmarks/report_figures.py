@@ -139,13 +139,13 @@ def metrics_of(statistics: ReportStatistics) -> dict[str, Metric]:
     for size, names in ((14, OBSERVATIONS), (5, FIVE)):
         columns = [OBSERVATIONS.index(name) for name in names]
         said, true = statistics.said[:, columns], statistics.true[:, columns]
-        metrics[f"label_micro_{size}"] = partial(_f1, said, true, micro=True)
-        metrics[f"label_macro_{size}"] = partial(_f1, said, true, micro=False)
+        metrics[f"label_micro_{size}"] = partial(f1, said, true, micro=True)
+        metrics[f"label_macro_{size}"] = partial(f1, said, true, micro=False)
     metrics |= {f"bleu_{n}": partial(_bleu, statistics.bleu, n) for n in NGRAM_SIZES}
     metrics |= {name: partial(_mean, values) for name, values in statistics.means.items()}
     for k, name in enumerate(OBSERVATIONS):
         one = slice(k, k + 1)
-        metrics[f"f1/{name}"] = partial(_f1, statistics.said[:, one], statistics.true[:, one], micro=True)
+        metrics[f"f1/{name}"] = partial(f1, statistics.said[:, one], statistics.true[:, one], micro=True)
     return metrics
 
 
@@ -208,7 +208,7 @@ def _bleu(counts: Floats, n: int, weights: Floats) -> Floats:
     return np.asarray(np.prod(ratios, axis=1) ** (1 / n) * penalty)
 
 
-def _f1(said: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_], weights: Floats, *, micro: bool) -> Floats:
+def f1(said: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_], weights: Floats, *, micro: bool) -> Floats:
     """F1 of each resample; an observation that is positive nowhere has 0 and counts in the macro mean."""
     right, either = weights @ (said & true), weights @ said + weights @ true
     if micro:
