@@ -11,6 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 from medglip_agent import MedGLIPAgent
 from medglip_agent.chat_model import ChatModelAgent
 from medglip_agent.examples import examples
+from medglip_agent.uploads import sweep
 from medglip_agent.web.layout import build_page, launch_options
 from medglip_agent.web.loading import AgentLike, AgentLoader
 
@@ -18,6 +19,7 @@ from medglip_agent.web.loading import AgentLike, AgentLoader
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the chat on this machine until it is stopped."""
     args = parse_arguments(argv)
+    sweep()
     loader = AgentLoader(lambda say: load_agent(args, say))
     loader.start()
     page = build_page(loader, examples())

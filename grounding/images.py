@@ -28,7 +28,7 @@ MAX_BYTES = 1 << 31
 """Largest file that is read, in bytes."""
 
 _RASTER_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-_RASTER_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+RASTER_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 _ARCHIVE_MAGIC = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ")
 _ACCEPTED = "give a PNG, JPEG, TIFF, BMP, DICOM or NIfTI (.nii, .nii.gz) file"
 
@@ -231,7 +231,7 @@ def _source_of(data: bytes, name: str, modality: str | None) -> ImageSource:
         data[128:132] == b"DICM"
     ):  # before the others: the first 128 bytes are free, some files hide a TIFF in them
         return read_dicom(data, name, modality)
-    if data.startswith(_RASTER_MAGIC):
+    if data.startswith(RASTER_MAGIC):
         return ImageSource(name, {"frames": _read_raster(data, name)}, modality)
     if is_nifti(data):
         return read_nifti(data, name, modality)
@@ -249,12 +249,12 @@ def _source_of(data: bytes, name: str, modality: str | None) -> ImageSource:
 
 
 def _read_raster(data: bytes, name: str) -> View:
-    with reading(name), _open_raster(data, name) as picture:
+    with reading(name), open_raster(data, name) as picture:
         count = int(getattr(picture, "n_frames", 1))
     return View(count, lambda index: _decode_raster(data, name, index))
 
 
-def _open_raster(data: bytes, name: str) -> Image.Image:
+def open_raster(data: bytes, name: str) -> Image.Image:
     """The picture with only its header read, its size checked."""
     try:
         picture = Image.open(BytesIO(data), formats=_RASTER_FORMATS)
@@ -267,7 +267,7 @@ def _open_raster(data: bytes, name: str) -> Image.Image:
 
 
 def _decode_raster(data: bytes, name: str, index: int) -> Frame:
-    with _open_raster(data, name) as picture:
+    with open_raster(data, name) as picture:
         picture.seek(index)
         check_size(name, picture.height, picture.width)  # pages of a TIFF differ in size
         # Pillow turns white-is-zero TIFFs (PhotometricInterpretation 0) for up to 8 bits only

@@ -26,8 +26,10 @@ Ground = Callable[[MedicalImage, Sequence[str]], Regions]
 NamesIn = Callable[[str], Sequence[str]]
 """The names in a text that the grounder knows."""
 
-_CITATION: Final = re.compile(r"\s*\[R(\d+)\]")
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?])((?:\s*\[R\d+\])*)\s+(?=\S)|\n+")
+_MARK: Final = r"\[[Rr]\s?\d+(?:\s*[,;]\s*[Rr]?\s?\d+)*\]"
+CITATION: Final = re.compile(rf"(\s*)({_MARK})")
+"""The space before a citation, and the citation: [R1], and what language models write beside it: [R1, R2]."""
+_SENTENCE_END: Final = re.compile(rf"(?<=[.!?])((?:\s*{_MARK})*)\s+(?=\S)|\n+")
 _IMPRESSION: Final = re.compile(r"\bimpression\s*:", re.IGNORECASE)
 _FINDINGS: Final = re.compile(r"^\s*findings\s*:", re.IGNORECASE)
 _DENIAL: Final = re.compile(
@@ -92,15 +94,27 @@ def read_report(text: str, regions: Regions, names_in: NamesIn) -> Report:
     body, *rest = _IMPRESSION.split(text, maxsplit=1)
     findings = []
     for sentence in _sentences(_FINDINGS.sub("", body)):
-        cited = [int(number) - 1 for number in _CITATION.findall(sentence)]
-        words = _CITATION.sub("", sentence).strip()
-        ids = [i for i in dict.fromkeys(cited) if 0 <= i < len(regions)]
+        words = strip_citations(sentence)
+        ids = [i for i in cited_regions(sentence) if 0 <= i < len(regions)]
         if not ids:
             claimed = {claim.name for claim in claims(words, names_in) if claim.present}
             ids = [i for i, phrase in enumerate(regions.phrases) if phrase in claimed]
         findings.append(Finding(words, tuple(ids), bool(ids)))
-    impression = _CITATION.sub("", rest[0]).strip() if rest else ""
+    impression = strip_citations(rest[0]) if rest else ""
     return Report(tuple(findings), impression, regions)
+
+
+def cited_regions(text: str) -> tuple[int, ...]:
+    """Return the region indices (0-based) that `text` cites, in order, each once; they may not exist."""
+    numbers = (number for _, mark in CITATION.findall(text) for number in re.findall(r"\d+", mark))
+    return tuple(dict.fromkeys(int(number[:9]) - 1 for number in numbers))  # int refuses thousands of digits
+
+
+def strip_citations(text: str) -> str:
+    """Remove every citation, until none is left that a removal has put together."""
+    while (kept := CITATION.sub("", text)) != text:
+        text = kept
+    return text.strip()
 
 
 def claims(sentence: str, names_in: NamesIn) -> tuple[Claim, ...]:
@@ -186,7 +200,7 @@ def _sentences(text: str) -> list[str]:
     for end in _SENTENCE_END.finditer(text):
         parts.append(text[start : end.start()] + (end.group(1) or ""))
         start = end.end()
-    return [part.strip() for part in (*parts, text[start:]) if _CITATION.sub("", part).strip(" .\n")]
+    return [part.strip() for part in (*parts, text[start:]) if strip_citations(part).strip(" .\n")]
 
 
 def _clauses(sentence: str) -> list[str]:

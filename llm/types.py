@@ -5,7 +5,7 @@ They know neither torch nor any model. The agent fills `Step`s (the trace) and r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grounding.types import MedicalImage, Regions
@@ -145,8 +145,8 @@ class Report:
     """A report whose sentences point at their evidence.
 
     Attributes:
-        findings: Sentences in order.
-        impression: The summary.
+        findings: Sentences in order, each in one line, so that none forges another.
+        impression: The summary, in one line.
         regions: All regions, in pixels of the original image.
         steps: The trace, in order.
     """
@@ -158,7 +158,9 @@ class Report:
 
     def __post_init__(self) -> None:
         """Check that every cited region exists."""
-        object.__setattr__(self, "findings", tuple(self.findings))
+        lines = (replace(finding, sentence=" ".join(finding.sentence.split())) for finding in self.findings)
+        object.__setattr__(self, "findings", tuple(lines))
+        object.__setattr__(self, "impression", " ".join(self.impression.split()))
         object.__setattr__(self, "steps", tuple(self.steps))
         cited = {i for finding in self.findings for i in finding.region_ids}
         wrong = sorted(i for i in cited if not 0 <= i < len(self.regions))

@@ -11,8 +11,10 @@ from typing import Final
 
 from grounding.ontology import Ontology
 from grounding.types import Regions
+from llm.report import cited_regions, strip_citations
 
-_CITATION: Final = re.compile(r"\s*\[R(\d+)\]")
+__all__ = ["choose_citations", "cite", "cited_regions", "contradiction", "strip_citations"]
+
 _SIDE_WORD: Final = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 _NO: Final = re.compile(r"^\W*(no|none|not|absent|negative)\b", re.IGNORECASE)
 _PRESENCE: Final = re.compile(
@@ -50,13 +52,3 @@ def contradiction(question: str, answer: str, regions: Regions, cited: Sequence[
 def cite(indices: Iterable[int]) -> str:
     """Write region indices (0-based) as citations: [0, 2] -> "[R1] [R3]"."""
     return " ".join(f"[R{index + 1}]" for index in indices)
-
-
-def cited_regions(text: str) -> tuple[int, ...]:
-    """Return the region indices (0-based) that `text` cites, in order, each once."""
-    return tuple(dict.fromkeys(int(number) - 1 for number in _CITATION.findall(text)))
-
-
-def strip_citations(text: str) -> str:
-    """Remove [Rn] marks: the language model's own are not trusted."""
-    return _CITATION.sub("", text).strip()

@@ -1,4 +1,4 @@
-"""The command line: `medglip ask | ground | report | data | fetch | doctor`.
+"""The command line: `medglip ask | ground | report | serve | mcp | audit | data | fetch | doctor`.
 
 Owns arguments, messages and exit codes (0 done, 2 a mistake in the call or the input). Heavy imports happen
 only once a command runs, so that --help is instant.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import NOTICE
 from .data_cli import add_data_commands
+from .serve_cli import add_serve_commands
 
 if TYPE_CHECKING:
     from grounding.types import MedicalImage, Regions, Window
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(report)
     report.set_defaults(run=_report)
 
+    add_serve_commands(commands)
     add_data_commands(commands.add_parser("data", help="build, look at, check and export data sets"))
 
     fetch = commands.add_parser("fetch", help="download the base weights into the cache")

@@ -14,11 +14,10 @@ from typing import Final
 import numpy as np
 
 from grounding.types import GroundedRegion, Regions
+from llm.report import CITATION, cited_regions
 
 from .citations import cite
 
-# [R1], and what language models write beside it: [r 1], [R1, R2], [R1; 2].
-_MARK: Final = re.compile(r"(\s*)\[[Rr]\s?([0-9]+(?:\s*[,;]\s*[Rr]?\s?[0-9]+)*)\]")
 _LONGEST_MARK: Final = 48
 _SAME_PX: Final = 0.5
 
@@ -85,7 +84,7 @@ def renumber(text: str, numbers: Sequence[int]) -> str:
     """
 
     def known(mark: re.Match[str]) -> list[int]:
-        return [index for index in _indices(mark) if 0 <= index < len(numbers)]
+        return [index for index in cited_regions(mark[2]) if 0 <= index < len(numbers)]
 
     def keep(mark: re.Match[str]) -> str:
         return mark[1] + cite(known(mark)) if known(mark) else ""
@@ -93,15 +92,14 @@ def renumber(text: str, numbers: Sequence[int]) -> str:
     def rename(mark: re.Match[str]) -> str:
         return mark[1] + cite(numbers[index] for index in known(mark))
 
-    while (kept := _MARK.sub(keep, text)) != text:
+    while (kept := CITATION.sub(keep, text)) != text:
         text = kept
-    return _MARK.sub(rename, text)
+    return CITATION.sub(rename, text)
 
 
 def forged(text: str, count: int) -> tuple[int, ...]:
     """Return the indices (0-based) that `text` cites and that are none of `count` regions, each once."""
-    cited = (index for mark in _MARK.finditer(text) for index in _indices(mark))
-    return tuple(dict.fromkeys(index for index in cited if not 0 <= index < count))
+    return tuple(index for index in cited_regions(text) if not 0 <= index < count)
 
 
 class CitedStream:
@@ -125,7 +123,3 @@ class CitedStream:
         """Return the rest."""
         rest, self._held = self._held, ""
         return renumber(rest, self._numbers)
-
-
-def _indices(mark: re.Match[str]) -> list[int]:
-    return [int(number) - 1 for number in re.findall(r"[0-9]+", mark[2])]

@@ -33,10 +33,13 @@ LLM_SEES = {"types", "boxes", "images", "base_weights", "backbone"}
 HOMES = {
     "gradio": r"app\.py|medglip_agent/web/.*|benchmarks/run_latency\.py",  # which weighs it
     "langchain_core": r"medglip_agent/.*",
-    "pydicom": r"grounding/(images|dicom|nifti|windowing)\.py|medglip_agent/exports/dicom_\w+\.py",
+    "pydicom": r"grounding/(images|dicom|nifti|windowing|probe)\.py|medglip_agent/exports/dicom_\w+\.py",
     "highdicom": r"medglip_agent/exports/dicom_\w+\.py",
     "fhir": r"medglip_agent/exports/fhir\.py",
     "nibabel": r"grounding/(images|nifti)\.py",
+    "starlette": r"medglip_agent/(serve/\w+|mcp_server)\.py",
+    "uvicorn": r"medglip_agent/serve/run\.py",
+    "mcp": r"medglip_agent/mcp_server\.py",
     "ray": r"grounding/data/.*|benchmarks/.*",
     "torchvision": r"",
     "timm": r"",

@@ -31,6 +31,7 @@ EXTRAS = (
     "torchvision",
     "timm",
     "skimage",
+    "openai",
     "playwright",
 )
 LIGHT = (
@@ -43,6 +44,7 @@ LIGHT = (
     "llm.types",
     "llm.spatial",
     "medglip_agent",
+    "medglip_agent.audit",
     "medglip_agent.cli",
     "medglip_agent.doctor",
     "medglip_agent.examples",
@@ -57,7 +59,9 @@ CORE = (
     "llm.train",
     "medglip_agent.agent",
     "medglip_agent.exports",
+    "medglip_agent.serve.application",
     "medglip_agent.tools",
+    "medglip_agent.uploads",
     "benchmarks.run_vqa",
     "benchmarks.run_report",
     "benchmarks.run_grounding",

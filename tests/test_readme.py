@@ -51,6 +51,8 @@ def source_of(words: list[str]) -> Path:
     """Return the file that a command runs."""
     if words[:2] == ["medglip", "data"]:
         return ROOT / "medglip_agent" / "data_cli.py"
+    if words[:2] in (["medglip", "serve"], ["medglip", "mcp"], ["medglip", "audit"]):
+        return ROOT / "medglip_agent" / "serve_cli.py"
     if words[0] == "medglip":
         return ROOT / "medglip_agent" / "cli.py"
     if words[:2] == ["python", "-m"]:

@@ -10,15 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from grounding.images import MAX_PIXELS, ImageError
+from grounding.probe import Limits
 from llm.types import Answer, Step
 
 from ..citations import cited_regions
 from ..examples import Example
 from ..exports import FORMATS, ExportError, Result, SourceFrame, models_of, result_to_dict
 from ..request import RequestError, parse_box
+from ..uploads import THE_FILE, UploadError, UploadJail, read_inside
 from .loading import AgentLike, AgentLoader, NotReadyError
 from .panels import answer_markdown, plain, progress_markdown, reply_markdown
-from .session import Session, open_session
+from .session import Session, change_view, open_session
+
+UPLOADS: Final = Limits(max_bytes=512 << 20, max_pixels=MAX_PIXELS, max_unpacked_bytes=2 << 30)
+"""How large an uploaded file may be."""
 
 _WAIT: Final = 600.0  # seconds that a question waits for the models
 _POLL: Final = 0.5
@@ -53,7 +59,12 @@ def open_upload(path: str | None, modality: str | None = None) -> Session:
     """
     if not path:
         raise UserError("No file arrived: choose one again.")
-    return _opened(Path(path), "", modality)
+    file, jail = Path(path), UploadJail(limits=UPLOADS)
+    try:
+        kept = jail.add(read_inside(file.parent, file.name, UPLOADS.max_bytes))
+    except UploadError as error:
+        raise _unshown(error, file.name) from error
+    return _opened(kept, file.name, modality, jail)
 
 
 def open_example(example: Example) -> Session:
@@ -65,11 +76,28 @@ def open_example(example: Example) -> Session:
     return _opened(example.path, example.title, example.modality)
 
 
-def _opened(path: Path, title: str, modality: str | None) -> Session:
+def _opened(path: Path, title: str, modality: str | None, jail: UploadJail | None = None) -> Session:
     try:
-        return open_session(path, title, modality)
-    except ValueError as error:  # an ImageError, or a modality that is no DICOM code
-        raise UserError(f"This file cannot be shown. {str(error).rstrip('.')}.") from error
+        return open_session(path, title, modality, jail)
+    except ValueError as error:  # about the file, or a modality that is no DICOM code
+        raise _unshown(error, title) from error
+
+
+def _unshown(error: ValueError, name: str) -> UserError:
+    words = str(error).replace(THE_FILE, name, 1).rstrip(".")
+    return UserError(f"This file cannot be shown. {words}.")
+
+
+def show_view(session: Session, frame: int, window: str, modality: str) -> Session:
+    """Do as `session.change_view`.
+
+    Raises:
+        UserError: the frame cannot be decoded.
+    """
+    try:
+        return change_view(session, frame, window, modality)
+    except ImageError as error:
+        raise UserError("This frame is damaged and cannot be shown. Choose another.") from error
 
 
 def answer_question(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -15,6 +16,7 @@ from grounding.types import MedicalImage
 from ..examples import Example
 from ..exports import FORMATS
 from .events import (
+    UPLOADS,
     Message,
     UserError,
     answer_question,
@@ -23,17 +25,17 @@ from .events import (
     ground_file,
     open_example,
     open_upload,
+    show_view,
 )
 from .loading import AgentLoader
 from .panels import LIMITS, download_html, header_html, notice_html, status_html, trace_html
-from .session import UNKNOWN_MODALITY, Session, caption, change_view, modality_choices
+from .session import UNKNOWN_MODALITY, Session, caption, modality_choices
 from .viewer import picture_html, regions_html
-
-MAX_FILE_SIZE: Final = "512mb"
 
 _HERE: Final = Path(__file__).parent
 _THUMBNAIL: Final = 224  # pixels
-_CACHE_SECONDS: Final = 3600  # uploads are deleted after this time
+_CACHE_SECONDS: Final = 900  # gradio's copies of uploads go after this time; ours go with the session
+_SESSION_SECONDS: Final = 4 * 3600
 _PRIVATE: Final = "private"  # events of the page itself are no endpoints
 _ASK_SOMETHING: Final = (
     "### Ask about the picture\nThe answer cites its evidence as R1, R2 … "
@@ -56,7 +58,7 @@ def launch_options() -> dict[str, Any]:
         ),
         "css_paths": _HERE / "style.css",
         "js": (_HERE / "page.js").read_text(encoding="utf-8"),
-        "max_file_size": MAX_FILE_SIZE,
+        "max_file_size": UPLOADS.max_bytes,
         "share": False,
         "quiet": True,
         "footer_links": ["api"],
@@ -80,7 +82,7 @@ class _Page:
         self.loader = loader
         self.examples = list(examples)
         with gr.Blocks(title="Med-GLIP Agent", delete_cache=(_CACHE_SECONDS, _CACHE_SECONDS)) as self.blocks:
-            self.session = gr.State(None, time_to_live=4 * _CACHE_SECONDS)
+            self.session = gr.State(None, time_to_live=_SESSION_SECONDS)
             self._header()
             self._sources()
             with gr.Row(elem_id="mg-main", equal_height=False):
@@ -295,7 +297,7 @@ class _Page:
     def _on_view(self, session: Session | None, frame: int, window: str, modality: str) -> dict[Any, Any]:
         if session is None:
             return {self.session: None}
-        return self._view(_told(change_view, session, int(frame) - 1, window, modality), 0.0)
+        return self._view(_told(show_view, session, int(frame) - 1, window, modality), 0.0)
 
     def _on_ask(
         self,
@@ -327,7 +329,7 @@ class _Page:
             self.picture: picture_html(
                 session.image, regions, cited=cited, min_score=min_score, marked=session.box
             ),
-            self.caption: caption(session),
+            self.caption: escape(caption(session)),
             self.regions: regions_html(regions, cited=cited, min_score=min_score),
             self.trace: trace_html(()),
             self.format: None,

@@ -11,6 +11,8 @@ from grounding.ontology import Ontology
 from grounding.types import MODALITIES, MedicalImage, Regions, Window
 from llm.types import Answer
 
+from ..uploads import UploadJail
+
 UNKNOWN_MODALITY: Final = ""
 
 # Everyday words for DICOM codes, where MODALITIES has the standard's.
@@ -42,6 +44,7 @@ class Session:
         regions: of the last answer about this picture, None before the first.
         cited: indices into `regions` that the last answer cites.
         path: the file, for the one export that points into it.
+        jail: holds the file where it was uploaded; both go with the session.
         question: the last one that was answered.
         answer: the last answer about this picture, None before the first.
         conversation: the agent's memory of this session's questions, None before the first.
@@ -57,6 +60,7 @@ class Session:
     regions: Regions | None = None
     cited: tuple[int, ...] = ()
     path: Path | None = None
+    jail: UploadJail | None = None
     question: str = ""
     answer: Answer | None = None
     conversation: Any = None
@@ -75,22 +79,27 @@ class Session:
         return (FILE_WINDOW, *CT_WINDOWS) if raw and self.source.modality == "CT" else ()
 
 
-def open_session(path: str | Path, title: str = "", modality: str | None = None) -> Session:
+def open_session(
+    path: str | Path, title: str = "", modality: str | None = None, jail: UploadJail | None = None
+) -> Session:
     """Open a file.
 
     Args:
         path: a picture, DICOM or NIfTI file.
         title: what to call it; the file's name when empty.
         modality: DICOM code that overrides what the file says.
+        jail: where the file lies, when it was uploaded.
 
     Raises:
-        grounding.images.ImageError: the file cannot be shown; the message says what to do.
+        ValueError: the file cannot be shown; the message says what to do.
     """
-    source = open_source(path, modality=modality)
+    path = Path(path)
+    opened = open_source if jail is None else jail.open
+    source = opened(path, modality=modality)
     view = next(iter(source.views.values()))
     image = source.render(view.default)
-    name = title or Path(path).name
-    return Session(source, name, view.default, FILE_WINDOW, source.modality, image, path=Path(path))
+    name = title or path.name
+    return Session(source, name, view.default, FILE_WINDOW, source.modality, image, path=path, jail=jail)
 
 
 def change_view(session: Session, frame: int, window: str, modality: str) -> Session:
@@ -109,15 +118,17 @@ def change_view(session: Session, frame: int, window: str, modality: str) -> Ses
     window = window if window in session.windows else FILE_WINDOW
     picture = session.source.render(frame, CT_WINDOWS.get(window))
     image = replace(picture, modality=modality or None)
-    return Session(
-        session.source,
-        session.title,
-        frame,
-        window,
-        modality or None,
-        image,
-        path=session.path,
-        conversation=session.conversation,
+    return replace(
+        session,
+        frame=frame,
+        window=window,
+        modality=modality or None,
+        image=image,
+        regions=None,
+        cited=(),
+        question="",
+        answer=None,
+        box=None,
     )
 
 

@@ -4,8 +4,11 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from grounding.probe import Limits
 from medglip_agent.examples import Example, examples
 from medglip_agent.web.events import (
     Turn,
@@ -16,6 +19,7 @@ from medglip_agent.web.events import (
     ground_file,
     open_example,
     open_upload,
+    show_view,
 )
 from medglip_agent.web.loading import AgentLoader, NotReadyError
 from medglip_agent.web.session import change_view
@@ -124,10 +128,38 @@ def test_question_too_long_is_a_sentence(loader: AgentLoader, chest: Example) ->
 def test_broken_upload_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "scan.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    with pytest.raises(UserError, match=r"This file cannot be shown\. scan\.png"):
+    with pytest.raises(UserError, match=r"This file cannot be shown\. scan\.png: cannot be"):
         open_upload(str(path))
     with pytest.raises(UserError, match="No file arrived"):
         open_upload(None)
+
+
+def test_an_upload_is_checked_and_kept_until_its_session_goes(
+    chest: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    session = open_upload(str(chest.path))
+    assert session.title == chest.path.name and session.path is not None
+    assert session.path.parent.parent == tmp_path and session.path.name != chest.path.name
+    session = show_view(session, 0, "", "DX")
+    assert session.path.read_bytes() == chest.path.read_bytes()  # the DICOM export points into it
+    monkeypatch.setattr("medglip_agent.web.events.UPLOADS", Limits(max_bytes=1000))
+    with pytest.raises(UserError, match="at most 1000 are accepted"):
+        open_upload(str(chest.path))
+    del session
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_frame_is_a_sentence(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((64, 64), grey, dtype=np.uint8)) for grey in (10, 20)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_deflate")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    second = data.rindex(b"\x78")  # where the packed pixels of the second page begin
+    data[second : second + 8] = b"\xff" * 8
+    (tmp_path / "a.tif").write_bytes(data)
+    session = open_upload(str(tmp_path / "a.tif"))
+    with pytest.raises(UserError, match="This frame is damaged"):
+        show_view(session, 1, "", "")
 
 
 def test_modality_that_is_no_code_is_a_sentence(chest: Example) -> None:

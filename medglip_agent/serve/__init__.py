@@ -1,0 +1,1 @@
+"""`medglip serve`: the agent behind an OpenAI-compatible HTTP interface, with the grounding in each reply."""
