@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside look-ups
 
 from medglip_agent import MedGLIPAgent
+from medglip_agent.chat_model import ChatModelAgent
 from medglip_agent.examples import examples
 from medglip_agent.web.layout import build_page, launch_options
-from medglip_agent.web.loading import AgentLoader
+from medglip_agent.web.loading import AgentLike, AgentLoader
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the chat on this machine until it is stopped."""
     args = parse_arguments(argv)
-    loader = AgentLoader(
-        lambda say: MedGLIPAgent.from_pretrained(args.grounder, args.vlm, args.device, on_progress=say)
-    )
+    loader = AgentLoader(lambda say: load_agent(args, say))
     loader.start()
     page = build_page(loader, examples())
     print(f"Med-GLIP Agent: opening http://{args.host}:{args.port} (stop with Ctrl-C)", flush=True)
@@ -27,6 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         server_name=args.host, server_port=args.port, inbrowser=not args.no_browser, **launch_options()
     )
     return 0
+
+
+def load_agent(args: argparse.Namespace, say: Callable[[str], None]) -> AgentLike:
+    """Load the models that the flags name."""
+    agent = MedGLIPAgent.from_pretrained(
+        args.grounder, args.vlm, args.device, segmenter=args.segmenter, on_progress=say
+    )
+    if args.chat_model is None:
+        return agent
+    say(f"loading the chat model of {args.chat_model} ...")
+    return ChatModelAgent.from_config(agent, args.chat_model)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,6 +51,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--grounder", default="nano", help="grounding model: a name or a folder (default: nano)"
     )
     parser.add_argument("--vlm", default="nano", help="language model: a name or a folder (default: nano)")
+    parser.add_argument("--segmenter", metavar="FOLDER", help="a SAM or MedSAM model, for outlines")
+    parser.add_argument(
+        "--chat-model", metavar="YAML", help="a chat model that leads the tools (docs/agent.md)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     return parser.parse_args(argv)
 

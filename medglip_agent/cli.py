@@ -126,6 +126,8 @@ def _add_model_options(parser: argparse.ArgumentParser, *, vlm: bool = True) -> 
 
 
 def _ask(args: argparse.Namespace) -> int:
+    from .request import parse_box
+
     box = None if args.box is None else parse_box(args.box)
     lead = None if args.chat_model is None else _chat_model(args.chat_model)
     prior = None if args.prior is None else _read(args, args.prior, args.prior_frame)
@@ -246,19 +248,6 @@ def _chat_model(path: Path) -> Callable[[MedGLIPAgent], ChatModelAgent]:
         return lambda agent: ChatModelAgent(agent, model, max_steps=config.max_steps)
     except (ImportError, TypeError) as error:  # of what the file names
         raise UsageError(str(error)) from error
-
-
-def parse_box(text: str) -> tuple[float, ...]:
-    """Return the corners that "X1,Y1,X2,Y2" names, in pixels of the image.
-
-    Raises:
-        UsageError: `text` is not four numbers.
-    """
-    try:
-        x1, y1, x2, y2 = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--box must be X1,Y1,X2,Y2 such as 10,20,90,180, got {text!r}") from None
-    return x1, y1, x2, y2
 
 
 def parse_window(text: str) -> Window:

@@ -24,6 +24,19 @@ class RequestError(ValueError):
     """Whoever asked, asked wrongly: the message says what was expected, and may be told to them."""
 
 
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Return the corners that "x1, y1, x2, y2" names, in pixels of the image.
+
+    Raises:
+        RequestError: `text` is not four numbers.
+    """
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(f"a box must be X1,Y1,X2,Y2 such as 10,20,90,180, got {text!r}") from None
+    return x1, y1, x2, y2
+
+
 @dataclass
 class Dialogue:
     """What was asked about one picture so far: kept by the caller, one a session.

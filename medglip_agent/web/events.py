@@ -15,6 +15,7 @@ from llm.types import Answer, Step
 from ..citations import cited_regions
 from ..examples import Example
 from ..exports import FORMATS, ExportError, Result, SourceFrame, models_of, result_to_dict
+from ..request import RequestError, parse_box
 from .loading import AgentLike, AgentLoader, NotReadyError
 from .panels import answer_markdown, plain, progress_markdown, reply_markdown
 from .session import Session, open_session
@@ -72,7 +73,13 @@ def _opened(path: Path, title: str, modality: str | None) -> Session:
 
 
 def answer_question(
-    loader: AgentLoader, session: Session | None, question: str, messages: list[Message]
+    loader: AgentLoader,
+    session: Session | None,
+    question: str,
+    messages: list[Message],
+    *,
+    prior: str | None = None,
+    box: str = "",
 ) -> Iterator[Turn]:
     """Answer a question, yielding the page's state each time something is new.
 
@@ -81,16 +88,21 @@ def answer_question(
         session: the open picture.
         question: the user's words.
         messages: the chat so far, which is kept and added to.
+        prior: file of an earlier picture, to compare with; None for none.
+        box: the marked part, "x1, y1, x2, y2" in pixels of the picture; empty for none.
 
     Raises:
-        UserError: there is no picture or no question, the models are not there, or the question is refused.
+        UserError: there is no picture or no question, the earlier picture or the box is none, the models
+            are not there, or the question is refused.
     """
     if session is None:
         raise UserError("Open an image or click an example first, then ask.")
     if not question.strip():
         raise UserError("Write a question first.")
     asked: list[Message] = [*messages, {"role": "user", "content": plain(question.strip())}]
-    cleared = replace(session, regions=None, cited=(), answer=None)
+    marked = _marked(box)
+    earlier = None if prior is None else open_upload(prior, session.modality).image
+    cleared = replace(session, regions=None, cited=(), answer=None, box=marked)
 
     def turn(reply: str, steps: tuple[Step, ...], state: Session) -> Turn:
         return Turn([*asked, {"role": "assistant", "content": reply}], steps, state)
@@ -104,7 +116,9 @@ def answer_question(
         steps: tuple[Step, ...] = ()
         text = ""
         yield turn(progress_markdown(None), steps, cleared)
-        for event in agent.stream(session.image, question, conversation=conversation):
+        for event in agent.stream(
+            session.image, question, prior=earlier, box=marked, conversation=conversation
+        ):
             if isinstance(event, Answer):
                 cited = () if event.abstained else cited_regions(event.text)
                 state = replace(cleared, regions=event.regions, cited=cited, question=question, answer=event)
@@ -117,6 +131,15 @@ def answer_question(
                 yield turn(reply_markdown(text), steps, cleared)
     except (NotReadyError, ValueError) as error:
         raise UserError(str(error)) from error
+
+
+def _marked(box: str) -> tuple[float, float, float, float] | None:
+    if not box.strip():
+        return None
+    try:
+        return parse_box(box)
+    except RequestError as error:
+        raise UserError(f"Draw the box on the picture, or write its corners: {error}.") from error
 
 
 def _wait(loader: AgentLoader) -> Iterator[str]:

@@ -137,6 +137,13 @@ class _Page:
                 elem_id="mg-kind",
                 min_width=160,
             )
+            self.box = gr.Textbox(
+                label="Marked part (draw it, or x1, y1, x2, y2 in px)",
+                placeholder="nothing is marked",
+                max_lines=1,
+                elem_id="mg-box",
+                min_width=180,
+            )
             self.window = gr.Dropdown(
                 [], label="Grey window", visible=False, elem_id="mg-window", min_width=140
             )
@@ -168,6 +175,8 @@ class _Page:
             autofocus=True,
             elem_id="mg-question",
         )
+        with gr.Accordion("Compare with an earlier picture", open=False, elem_id="mg-compare"):
+            self.prior = gr.File(label="Earlier picture of the same", elem_id="mg-prior", height=104)
         gr.HTML(f'<p class="mg-limits">{LIMITS}</p>')
         with gr.Accordion("Take the answer away", open=False, elem_id="mg-export"):
             self.format = gr.Dropdown(
@@ -191,11 +200,13 @@ class _Page:
             self.window,
             self.suggestions,
             self.chat,
+            self.prior,
+            self.box,
         ]
         answered = [*self._shown(), self.chat]
         asked = {
             "fn": self._on_ask,
-            "inputs": [self.session, self.question, self.chat, self.min_score],
+            "inputs": [self.session, self.question, self.chat, self.min_score, self.prior, self.box],
             "outputs": [self.question, *answered],
             "show_progress": "hidden",
             "concurrency_limit": 4,
@@ -276,6 +287,8 @@ class _Page:
             ),
             self.suggestions: gr.Dataset(samples=[[question] for question in questions], visible=True),
             self.chat: [],
+            self.prior: None,
+            self.box: "",
         }
 
     def _on_view(self, session: Session | None, frame: int, window: str, modality: str) -> dict[Any, Any]:
@@ -284,9 +297,15 @@ class _Page:
         return self._view(_told(change_view, session, int(frame) - 1, window, modality), 0.0)
 
     def _on_ask(
-        self, session: Session | None, question: str, messages: list[Message], min_score: float
+        self,
+        session: Session | None,
+        question: str,
+        messages: list[Message],
+        min_score: float,
+        prior: str | None,
+        box: str,
     ) -> Iterator[dict[Any, Any]]:
-        turns = answer_question(self.loader, session, question, messages)
+        turns = answer_question(self.loader, session, question, messages, prior=prior, box=box)
         drawn: Any = None
         while (turn := _told(next, turns, None)) is not None:
             update: dict[Any, Any] = {
@@ -304,7 +323,9 @@ class _Page:
         regions, cited = session.regions, session.cited
         return {
             self.session: session,
-            self.picture: picture_html(session.image, regions, cited=cited, min_score=min_score),
+            self.picture: picture_html(
+                session.image, regions, cited=cited, min_score=min_score, marked=session.box
+            ),
             self.caption: caption(session),
             self.regions: regions_html(regions, cited=cited, min_score=min_score),
             self.trace: trace_html(()),

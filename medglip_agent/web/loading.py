@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy.typing as npt
+
 from grounding.types import MedicalImage, Regions
 from llm.types import Answer
 
@@ -49,7 +51,13 @@ class AgentLike(Protocol):
         ...
 
     def stream(
-        self, image: MedicalImage, question: str, *, conversation: Any = None
+        self,
+        image: MedicalImage,
+        question: str,
+        *,
+        prior: MedicalImage | None = None,
+        box: npt.ArrayLike | None = None,
+        conversation: Any = None,
     ) -> Iterator[StreamEvent]:
         """Yield finished steps, pieces of text, and the answer last."""
         ...

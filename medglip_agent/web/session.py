@@ -45,6 +45,7 @@ class Session:
         question: the last one that was answered.
         answer: the last answer about this picture, None before the first.
         conversation: the agent's memory of this session's questions, None before the first.
+        box: what the last question was about, (x1, y1, x2, y2) in pixels of `image`; None = all of it.
     """
 
     source: ImageSource
@@ -59,6 +60,7 @@ class Session:
     question: str = ""
     answer: Answer | None = None
     conversation: Any = None
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def frame_count(self) -> int:

@@ -25,7 +25,7 @@ _MISSING_NAMED: Final = 3  # more phrases than this that were not found are fold
 _TAG_HEIGHT: Final = 3.4
 _CHARACTER: Final = 1.22
 
-_Rect = tuple[float, float, float, float]  # x1, y1, x2, y2 in percent of the picture's width
+_Rect = tuple[float, float, float, float]  # x1, y1, x2, y2; but for marks in percent of the picture's width
 
 
 def picture_html(
@@ -34,6 +34,7 @@ def picture_html(
     *,
     cited: Collection[int] = (),
     min_score: float = 0.0,
+    marked: _Rect | None = None,
 ) -> str:
     """Return the picture with its boxes, or an invitation where there is none.
 
@@ -42,6 +43,7 @@ def picture_html(
         regions: boxes xyxy in pixels of `image`.
         cited: indices into `regions` that the answer cites; they are drawn stronger.
         min_score: regions below it are hidden; the page can show them again.
+        marked: what the user has marked, x1, y1, x2, y2 in pixels of `image`; None for nothing.
     """
     if image is None:
         return (
@@ -50,10 +52,20 @@ def picture_html(
         )
     boxes = "" if regions is None else _boxes_html(image, regions, cited, min_score)
     ratio = image.width / image.height
+    size = f'data-width="{image.width}" data-height="{image.height}"'
     return (
-        f'<div class="mg-stage"><div class="mg-picture" style="--ratio:{ratio:.5f}">'
-        f'<img src="{_data_uri(image)}" alt="The open medical image" draggable="false">{boxes}</div></div>'
+        f'<div class="mg-stage"><div class="mg-picture" {size} style="--ratio:{ratio:.5f}">'
+        f'<img src="{_data_uri(image)}" alt="The open medical image" draggable="false">{boxes}'
+        f"{'' if marked is None else _mark_html(image, marked)}</div></div>"
     )
+
+
+def _mark_html(image: MedicalImage, marked: _Rect) -> str:
+    """What the user has marked, as `page.js` draws it too."""
+    x1, x2 = (100 * min(max(x, 0), image.width) / image.width for x in marked[::2])
+    y1, y2 = (100 * min(max(y, 0), image.height) / image.height for y in marked[1::2])
+    place = f"left:{x1:.2f}%;top:{y1:.2f}%;width:{x2 - x1:.2f}%;height:{y2 - y1:.2f}%"
+    return f'<div class="mg-mark" style="{place}"></div>'
 
 
 def regions_html(regions: Regions | None, *, cited: Collection[int] = (), min_score: float = 0.0) -> str:

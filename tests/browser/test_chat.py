@@ -89,6 +89,33 @@ def test_score_slider_hides_and_shows_boxes_again(page: Page) -> None:
     assert shown_boxes(page) == before
 
 
+def test_a_part_is_drawn_and_asked_about(page: Page) -> None:
+    frame = page.locator(".mg-picture").bounding_box()
+    size = page.eval_on_selector(".mg-picture", "e => [Number(e.dataset.width), Number(e.dataset.height)]")
+    assert frame is not None
+    page.mouse.move(frame["x"] + 0.25 * frame["width"], frame["y"] + 0.25 * frame["height"])
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 0.5 * frame["width"], frame["y"] + 0.75 * frame["height"], steps=5)
+    page.mouse.up()
+    field = page.locator("#mg-box").locator("textarea, input")
+    written = [int(part) for part in field.input_value().split(",")]
+    for value, part, side in zip(written, (0.25, 0.25, 0.5, 0.75), (*size, *size), strict=True):
+        assert abs(value - part * side) <= 0.01 * side + 1
+    assert "The marked region lies" in ask(page, "Is this normal?")
+    page.wait_for_selector(".mg-mark")
+    page.click("#mg-examples button.thumbnail-item >> nth=1")
+    page.wait_for_function("!document.querySelector('.mg-mark')")
+    assert field.input_value() == ""
+
+
+def test_an_earlier_picture_is_compared_with(page: Page, picture: Path) -> None:
+    upload(page, picture)
+    page.click("#mg-compare button")
+    page.set_input_files("#mg-prior input[type=file]", picture)
+    page.wait_for_selector(f"#mg-prior >> text={picture.name[:12]}")
+    assert "Both images have the same pixels" in ask(page, "What has changed?")
+
+
 def test_answer_is_downloaded_in_the_chosen_format(page: Page, tmp_path: Path) -> None:
     ask(page, "Where are the lungs?")
     page.click("#mg-export button")

@@ -8,6 +8,7 @@ import pytest
 
 from medglip_agent.examples import Example, examples
 from medglip_agent.web.events import (
+    Turn,
     UserError,
     answer_question,
     ask_file,
@@ -61,6 +62,26 @@ def test_two_sessions_each_remember_their_own_questions(loader: AgentLoader, che
     assert sessions[0].conversation is not sessions[1].conversation
     viewed = change_view(sessions[0], 0, "", "DX")
     assert viewed.conversation is sessions[0].conversation, "the same pixels as another kind of image"
+
+
+def test_an_earlier_picture_and_a_marked_part_reach_the_agent(loader: AgentLoader, chest: Example) -> None:
+    session = open_example(chest)
+
+    def said(question: str, **more: str) -> Turn:
+        return list(answer_question(loader, session, question, [], **more))[-1]
+
+    assert "give one beside" in said("What has changed?").messages[-1]["content"]
+    compared = said("What has changed?", prior=str(chest.path)).messages[-1]["content"]
+    assert "unchanged" in compared and r"same pixels" in compared
+    marked = said("Is this normal?", box="20, 30, 90, 150")
+    assert "The marked region lies in the" in marked.messages[-1]["content"]
+    assert marked.session.box == (20, 30, 90, 150)
+    with pytest.raises(UserError, match="Draw the box"):
+        said("Is this normal?", box="here")
+    with pytest.raises(UserError, match="expected a box"):
+        said("Is this normal?", box="9000, 0, 9001, 1")
+    with pytest.raises(UserError, match="cannot be shown"):
+        said("What has changed?", prior=__file__)
 
 
 def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:
