@@ -139,6 +139,13 @@ class _Page:
                 elem_id="mg-kind",
                 min_width=160,
             )
+            self.box = gr.Textbox(
+                label="Marked part (draw it, or x1, y1, x2, y2 in px)",
+                placeholder="nothing is marked",
+                max_lines=1,
+                elem_id="mg-box",
+                min_width=180,
+            )
             self.window = gr.Dropdown(
                 [], label="Grey window", visible=False, elem_id="mg-window", min_width=140
             )
@@ -170,16 +177,8 @@ class _Page:
             autofocus=True,
             elem_id="mg-question",
         )
-        with gr.Accordion("Compare, or ask about a part", open=False, elem_id="mg-more"), gr.Row():
-            self.box = gr.Textbox(
-                label="Marked part: draw it on the picture, or write x1, y1, x2, y2 (pixels)",
-                placeholder="nothing is marked",
-                elem_id="mg-box",
-                min_width=200,
-            )
-            self.prior = gr.File(
-                label="Earlier picture, to compare with", elem_id="mg-prior", height=104, min_width=200
-            )
+        with gr.Accordion("Compare with an earlier picture", open=False, elem_id="mg-compare"):
+            self.prior = gr.File(label="Earlier picture of the same", elem_id="mg-prior", height=104)
         gr.HTML(f'<p class="mg-limits">{LIMITS}</p>')
         with gr.Accordion("Take the answer away", open=False, elem_id="mg-export"):
             self.format = gr.Dropdown(

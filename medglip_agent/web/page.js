@@ -66,8 +66,6 @@
       const { width, height } = drag.frame.dataset;
       const box = corners(event).map((part, i) => Math.round(part * (i % 2 ? height : width)));
       write(box.join(", "));
-      const shown = document.querySelector("#mg-more button");
-      if (shown && !document.querySelector("#mg-box")?.offsetParent) shown.click();
     }
     drag = null;
   });

@@ -108,6 +108,14 @@ def test_a_part_is_drawn_and_asked_about(page: Page) -> None:
     assert field.input_value() == ""
 
 
+def test_an_earlier_picture_is_compared_with(page: Page, picture: Path) -> None:
+    upload(page, picture)
+    page.click("#mg-compare button")
+    page.set_input_files("#mg-prior input[type=file]", picture)
+    page.wait_for_selector(f"#mg-prior >> text={picture.name[:12]}")
+    assert "Both images have the same pixels" in ask(page, "What has changed?")
+
+
 def test_answer_is_downloaded_in_the_chosen_format(page: Page, tmp_path: Path) -> None:
     ask(page, "Where are the lungs?")
     page.click("#mg-export button")
