@@ -15,7 +15,6 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from benchmarks.run_latency import peak_memory_mib  # noqa: E402
 from grounding.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
 from grounding.model_config import MedGLIPConfig  # noqa: E402
 from grounding.modeling import MedGLIPForGrounding  # noqa: E402
@@ -260,8 +260,7 @@ def _peak_mib(device: torch.device) -> float:
     """Peak memory of the process so far in MiB, both networks in it: on the card, or resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1024**2
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if platform.system() == "Darwin" else 1024)  # Linux counts KiB
+    return peak_memory_mib()
 
 
 def make_images(count: int, side: int) -> list[MedicalImage]:
