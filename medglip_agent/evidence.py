@@ -33,6 +33,8 @@ VQA_RAD_SPLITS: Final = ("official-train", "official-test", "disjoint-train", "d
 
 # An organ is there once; of lesions and cells the surest few say enough to a small language model.
 MAX_PER_LABEL: Final[Mapping[str, int]] = {"region": 1, "organ": 1, "substructure": 1, "lesion": 3, "cell": 3}
+# ... unless the question names them, for it may ask how many: then as many as the longest prompt holds.
+MAX_PER_NAMED: Final[Mapping[str, int]] = {**MAX_PER_LABEL, "lesion": 40, "cell": 40}
 
 # A picture counts as coloured when more than this part of its pixels has visibly unequal channels:
 # coloured marks and logos on grey pictures stay below it.
@@ -178,7 +180,8 @@ def _select(regions: Regions, mentioned: Sequence[str], ontology: Ontology) -> R
     for index in np.argsort(-regions.scores, kind="stable").tolist():
         phrase = phrases[index]
         count[phrase] = count.get(phrase, 0) + 1
-        if count[phrase] <= MAX_PER_LABEL[ontology.label(phrase).granularity]:
+        most = MAX_PER_NAMED if phrase in rank else MAX_PER_LABEL
+        if count[phrase] <= most[ontology.label(phrase).granularity]:
             kept.append(index)
     kept.sort(key=lambda index: rank.get(phrases[index], len(rank)))  # stable: scores still fall within
     return regions[np.array(kept, dtype=np.int64)]

@@ -79,6 +79,8 @@ def test_organs_are_kept_once_and_lesions_a_few_times(grounder: Any, chest: Medi
     regions = gather_evidence(grounder, chest, "").regions
     assert regions.phrases == ("right lung", "bone fracture", "bone fracture", "bone fracture")
     assert regions.scores.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.7])
+    asked = gather_evidence(grounder, chest, "How many bone fractures are there near the right lung?").regions
+    assert asked.phrases == ("bone fracture",) * 5 + ("right lung",)
 
 
 def test_a_box_seen_twice_is_kept_once(grounder: Any, chest: MedicalImage) -> None:
