@@ -59,7 +59,10 @@ def open_upload(path: str | None, modality: str | None = None) -> Session:
     """
     if not path:
         raise UserError("No file arrived: choose one again.")
-    file, jail = Path(path), UploadJail(limits=UPLOADS)
+    file = Path(path)
+    if not file.is_file():  # gradio drops its copies after a while
+        raise UserError("The file is no longer here: choose it again.")
+    jail = UploadJail(limits=UPLOADS)
     try:
         kept = jail.add(read_inside(file.parent, file.name, UPLOADS.max_bytes))
     except UploadError as error:

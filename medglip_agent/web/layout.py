@@ -34,7 +34,7 @@ from .viewer import picture_html, regions_html
 
 _HERE: Final = Path(__file__).parent
 _THUMBNAIL: Final = 224  # pixels
-_CACHE_SECONDS: Final = 900  # gradio's copies of uploads go after this time; ours go with the session
+_CACHE_SECONDS: Final = 3600  # gradio's copies of uploads go after this time; ours go with the session
 _SESSION_SECONDS: Final = 4 * 3600
 _PRIVATE: Final = "private"  # events of the page itself are no endpoints
 _ASK_SOMETHING: Final = (

@@ -132,6 +132,8 @@ def test_broken_upload_is_a_sentence(tmp_path: Path) -> None:
         open_upload(str(path))
     with pytest.raises(UserError, match="No file arrived"):
         open_upload(None)
+    with pytest.raises(UserError, match="no longer here"):
+        open_upload(str(tmp_path / "gone.png"))
 
 
 def test_an_upload_is_checked_and_kept_until_its_session_goes(
