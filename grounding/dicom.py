@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 import struct
 from collections.abc import Sequence
 from io import BytesIO
@@ -40,7 +39,11 @@ _GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 _KEPT = ("Modality", "SOPClassUID", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _KEPT_GEOMETRY = ("ImageOrientationPatient", "PatientOrientation", "SequenceOfUltrasoundRegions")
 _PROJECTIONS = {"CR", "DX", "MG", "XA", "RF", "RG", "PX", "IO"}
-_NO_MODALITY = {"OT", "SC"}  # "other" and an obsolete code say nothing
+# Those of PS3.3 C.7.3.1.1.1 that name a way of making pictures; "OT" (other) and obsolete ones say nothing.
+_MODALITIES = frozenset(
+    "AR BDUS BI BMD CFM CR CT DG DMS DX ES GM IO IVOCT IVUS LS MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV"
+    " OSS PA PT PX RF RG RTIMAGE SM TG US XA XC".split()
+)
 _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers of JPEG and JPEG-LS
 _CENTIMETRES = 3  # unit code of ultrasound regions, PS3.3 C.8.5.5.1.15
 
@@ -346,8 +349,9 @@ def _macro(dataset: Dataset, index: int, name: str) -> Dataset:
 
 
 def _modality(dataset: Dataset) -> str | None:
+    """The stated modality where it is one of DICOM's; any other text there may be a name or an order."""
     stated = str(dataset.get("Modality") or "").strip()
-    return stated if re.fullmatch(r"[A-Z][A-Z0-9_]{1,15}", stated) and stated not in _NO_MODALITY else None
+    return stated if stated in _MODALITIES else None
 
 
 def _integer(dataset: Dataset, keyword: str) -> int:

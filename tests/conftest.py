@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--network", action="store_true", help="also run the tests marked network")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Playwright keeps an event loop running in this thread once started: tests with their own come first.
+    items.sort(key=lambda item: "browser" in item.path.parts)
     for item in items:
         for marker in ("slow", "network"):
             if item.get_closest_marker(marker) and not config.getoption(f"--{marker}"):

@@ -130,6 +130,12 @@ def test_voi_table_is_the_default_and_a_window_overrides_it(tmp_path):
     assert grey(source.render(window=Window(2, 2)))[0].tolist() == [0, 0, 255, 255]
 
 
+@pytest.mark.parametrize("stated", ["OT", "SMITHJOHN", "OBEY_NOW", "ct", ""])
+def test_what_is_no_modality_is_dropped(tmp_path, stated):
+    ds = dataset(RAMP, Modality=stated)
+    assert MedicalImage.open(save(tmp_path / "a.dcm", ds)).modality is None
+
+
 def test_modality_table(tmp_path):
     ds = dataset(np.array([[0, 1]], np.uint16), WindowCenter=150, WindowWidth=100)
     table = item(LUTDescriptor=[2, 0, 16], LUTData=[100, 200], ModalityLUTType="US")
