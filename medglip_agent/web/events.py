@@ -17,7 +17,7 @@ from ..examples import Example
 from ..exports import FORMATS, ExportError, Result, SourceFrame, models_of, result_to_dict
 from ..request import RequestError, parse_box
 from .loading import AgentLike, AgentLoader, NotReadyError
-from .panels import answer_markdown, plain, progress_markdown, reply_markdown
+from .panels import answer_markdown, plain, progress_markdown, reply_markdown, report_markdown
 from .session import Session, open_session
 
 _WAIT: Final = 600.0  # seconds that a question waits for the models
@@ -131,6 +131,29 @@ def answer_question(
                 yield turn(reply_markdown(text), steps, cleared)
     except (NotReadyError, ValueError) as error:
         raise UserError(str(error)) from error
+
+
+def report_picture(loader: AgentLoader, session: Session | None, messages: list[Message]) -> Iterator[Turn]:
+    """Write a report of the picture, yielding the page's state while it is written and when it is there.
+
+    Raises:
+        UserError: there is no picture, or the models are not there.
+    """
+    if session is None:
+        raise UserError("Open an image or click an example first.")
+    asked: list[Message] = [*messages, {"role": "user", "content": "Report"}]
+    cleared = replace(session, regions=None, cited=(), answer=None, question="")
+
+    def turn(reply: str, steps: tuple[Step, ...], state: Session) -> Turn:
+        return Turn([*asked, {"role": "assistant", "content": reply}], steps, state)
+
+    for message in _wait(loader):
+        yield turn(f"*{plain(message)}*", (), cleared)
+    yield turn("*Writing the report ...*", (), cleared)
+    report = _agent(loader).report(session.image)
+    cited = tuple(dict.fromkeys(index for finding in report.findings for index in finding.region_ids))
+    state = replace(cleared, regions=report.regions, cited=cited, answer=report)
+    yield turn(report_markdown(report), report.steps, state)
 
 
 def _marked(box: str) -> tuple[float, float, float, float] | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from grounding.images import ImageSource, open_source
 from grounding.ontology import Ontology
 from grounding.types import MODALITIES, MedicalImage, Regions, Window
-from llm.types import Answer
+from llm.types import Answer, Report
 
 UNKNOWN_MODALITY: Final = ""
 
@@ -43,7 +43,7 @@ class Session:
         cited: indices into `regions` that the last answer cites.
         path: the file, for the one export that points into it.
         question: the last one that was answered.
-        answer: the last answer about this picture, None before the first.
+        answer: the last answer or report about this picture, None before the first.
         conversation: the agent's memory of this session's questions, None before the first.
         box: what the last question was about, (x1, y1, x2, y2) in pixels of `image`; None = all of it.
     """
@@ -58,7 +58,7 @@ class Session:
     cited: tuple[int, ...] = ()
     path: Path | None = None
     question: str = ""
-    answer: Answer | None = None
+    answer: Answer | Report | None = None
     conversation: Any = None
     box: tuple[float, float, float, float] | None = None
 
