@@ -20,7 +20,7 @@ from ..exports import FORMATS, ExportError, Result, SourceFrame, models_of, resu
 from ..request import RequestError, parse_box
 from ..uploads import THE_FILE, UploadError, UploadJail, read_inside
 from .loading import AgentLike, AgentLoader, NotReadyError
-from .panels import answer_markdown, plain, progress_markdown, reply_markdown
+from .panels import answer_markdown, plain, progress_markdown, reply_markdown, report_markdown
 from .session import Session, change_view, open_session
 
 UPLOADS: Final = Limits(max_bytes=512 << 20, max_pixels=MAX_PIXELS, max_unpacked_bytes=2 << 30)
@@ -162,6 +162,29 @@ def answer_question(
                 yield turn(reply_markdown(text), steps, cleared)
     except (NotReadyError, ValueError) as error:
         raise UserError(str(error)) from error
+
+
+def report_picture(loader: AgentLoader, session: Session | None, messages: list[Message]) -> Iterator[Turn]:
+    """Write a report of the picture, yielding the page's state while it is written and when it is there.
+
+    Raises:
+        UserError: there is no picture, or the models are not there.
+    """
+    if session is None:
+        raise UserError("Open an image or click an example first.")
+    asked: list[Message] = [*messages, {"role": "user", "content": "Report"}]
+    cleared = replace(session, regions=None, cited=(), answer=None, question="")
+
+    def turn(reply: str, steps: tuple[Step, ...], state: Session) -> Turn:
+        return Turn([*asked, {"role": "assistant", "content": reply}], steps, state)
+
+    for message in _wait(loader):
+        yield turn(f"*{plain(message)}*", (), cleared)
+    yield turn("*Writing the report ...*", (), cleared)
+    report = _agent(loader).report(session.image)
+    cited = tuple(dict.fromkeys(index for finding in report.findings for index in finding.region_ids))
+    state = replace(cleared, regions=report.regions, cited=cited, answer=report)
+    yield turn(report_markdown(report), report.steps, state)
 
 
 def _marked(box: str) -> tuple[float, float, float, float] | None:

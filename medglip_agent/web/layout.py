@@ -18,6 +18,7 @@ from ..exports import FORMATS
 from .events import (
     UPLOADS,
     Message,
+    Turn,
     UserError,
     answer_question,
     ask_file,
@@ -25,6 +26,7 @@ from .events import (
     ground_file,
     open_example,
     open_upload,
+    report_picture,
     show_view,
 )
 from .loading import AgentLoader
@@ -179,6 +181,7 @@ class _Page:
         )
         with gr.Accordion("Compare with an earlier picture", open=False, elem_id="mg-compare"):
             self.prior = gr.File(label="Earlier picture of the same", elem_id="mg-prior", height=104)
+        self.report = gr.Button("Report this picture", size="sm", elem_id="mg-report")
         gr.HTML(f'<p class="mg-limits">{LIMITS}</p>')
         with gr.Accordion("Take the answer away", open=False, elem_id="mg-export"):
             self.format = gr.Dropdown(
@@ -222,7 +225,16 @@ class _Page:
             show_progress="hidden",
             api_visibility=_PRIVATE,
         ).then(**asked)
-        quiet = {"show_progress": "hidden", "cancels": [asking, suggesting], "api_visibility": _PRIVATE}
+        reporting = self.report.click(
+            self._on_report,
+            [self.session, self.chat, self.min_score],
+            answered,
+            show_progress="hidden",
+            concurrency_limit=4,
+            api_visibility=_PRIVATE,
+        )
+        running = [asking, suggesting, reporting]
+        quiet = {"show_progress": "hidden", "cancels": running, "api_visibility": _PRIVATE}
         self.upload.upload(self._on_upload, self.upload, opened, **quiet)
         self.gallery.select(self._on_example, None, opened, **quiet)
         view = [self.session, self.frame, self.window, self.modality]
@@ -308,13 +320,19 @@ class _Page:
         box: str,
     ) -> Iterator[dict[Any, Any]]:
         turns = answer_question(self.loader, session, question, messages, prior=prior, box=box)
+        for update in self._turns(turns, min_score):
+            yield {**update, self.question: ""}
+
+    def _on_report(
+        self, session: Session | None, messages: list[Message], min_score: float
+    ) -> Iterator[dict[Any, Any]]:
+        yield from self._turns(report_picture(self.loader, session, messages), min_score)
+
+    def _turns(self, turns: Iterator[Turn], min_score: float) -> Iterator[dict[Any, Any]]:
+        """What changes on the page; the picture only when its regions do."""
         drawn: Any = None
         while (turn := _told(next, turns, None)) is not None:
-            update: dict[Any, Any] = {
-                self.chat: turn.messages,
-                self.trace: trace_html(turn.steps),
-                self.question: "",
-            }
+            update: dict[Any, Any] = {self.chat: turn.messages, self.trace: trace_html(turn.steps)}
             if turn.session.regions is not drawn or drawn is None:
                 update |= self._view(turn.session, min_score)
                 update[self.trace] = trace_html(turn.steps)

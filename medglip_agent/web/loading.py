@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy.typing as npt
 
 from grounding.types import MedicalImage, Regions
-from llm.types import Answer
+from llm.types import Answer, Report
 
 from ..agent import StreamEvent
 from ..protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
@@ -60,6 +60,10 @@ class AgentLike(Protocol):
         conversation: Any = None,
     ) -> Iterator[StreamEvent]:
         """Yield finished steps, pieces of text, and the answer last."""
+        ...
+
+    def report(self, image: MedicalImage) -> Report:
+        """Describe a picture."""
         ...
 
     def ground(

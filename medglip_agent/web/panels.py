@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from llm.types import Answer, Step
+from grounding.types import Regions
+from llm.types import Answer, Finding, Report, Step
 
 from .. import NOTICE
+from ..citations import cite
 from ..confidence import confidence_text
+from ..report import against
 from .loading import LoadStatus
 
 TAGLINE: Final = "Ask a medical image a question; get an answer that points at its evidence."
@@ -49,9 +52,30 @@ def answer_markdown(answer: Answer) -> str:
     notes = ["not answered"] if answer.abstained else []
     if answer.confidence is not None:
         notes.append(f"confidence {confidence_text(answer.confidence, calibrated=answer.calibrated)}")
-    notes.append(f"{len(answer.regions)} region{'' if len(answer.regions) == 1 else 's'}")
+    notes.append(_count(answer.regions))
     notes.append(f"{seconds:.1f} s")
     return f"{reply_markdown(answer.text)}\n\n<small>{' · '.join(notes)}</small>"
+
+
+def report_markdown(report: Report) -> str:
+    """Return a report: each sentence with its regions or marked, and what speaks against it."""
+    lines = [f"- {_sentence_markdown(finding)}" for finding in report.findings]
+    found = "\n".join(lines) or "Nothing that can be described was found."
+    seconds = sum(step.seconds for step in report.steps)
+    return (
+        f"**Findings**\n\n{found}\n\n**Impression**\n\n{reply_markdown(report.impression)}\n\n"
+        f"<small>{_count(report.regions)} · {seconds:.1f} s</small>"
+    )
+
+
+def _count(regions: Regions) -> str:
+    return f"{len(regions)} region{'' if len(regions) == 1 else 's'}"
+
+
+def _sentence_markdown(finding: Finding) -> str:
+    mark = reply_markdown(cite(finding.region_ids)) if finding.grounded else "*(not grounded)*"
+    conflict = against(finding)
+    return f"{plain(finding.sentence)} {mark}" + (f" **({reply_markdown(conflict)})**" if conflict else "")
 
 
 def progress_markdown(step: Step | None) -> str:

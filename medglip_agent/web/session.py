@@ -9,7 +9,7 @@ from typing import Any, Final
 from grounding.images import ImageSource, open_source
 from grounding.ontology import Ontology
 from grounding.types import MODALITIES, MedicalImage, Regions, Window
-from llm.types import Answer
+from llm.types import Answer, Report
 
 from ..uploads import UploadJail
 
@@ -46,7 +46,7 @@ class Session:
         path: the file, for the one export that points into it.
         jail: holds the file where it was uploaded; both go with the session.
         question: the last one that was answered.
-        answer: the last answer about this picture, None before the first.
+        answer: the last answer or report about this picture, None before the first.
         conversation: the agent's memory of this session's questions, None before the first.
         box: what the last question was about, (x1, y1, x2, y2) in pixels of `image`; None = all of it.
     """
@@ -62,7 +62,7 @@ class Session:
     path: Path | None = None
     jail: UploadJail | None = None
     question: str = ""
-    answer: Answer | None = None
+    answer: Answer | Report | None = None
     conversation: Any = None
     box: tuple[float, float, float, float] | None = None
 

@@ -108,6 +108,15 @@ def test_a_part_is_drawn_and_asked_about(page: Page) -> None:
     assert field.input_value() == ""
 
 
+def test_report_links_its_sentences(page: Page) -> None:
+    page.click("#mg-report")
+    page.wait_for_selector("#mg-chat .bot small")
+    text = page.inner_text("#mg-chat .bot >> nth=-1")
+    assert "Findings" in text and "Impression" in text and "not grounded" in text
+    page.locator("#mg-chat li a[href='#R1']").first.hover()
+    assert "mg-lit" in (page.get_attribute(".mg-box[data-region='1']", "class") or "")
+
+
 def test_an_earlier_picture_is_compared_with(page: Page, picture: Path) -> None:
     upload(page, picture)
     page.click("#mg-compare button")

@@ -19,6 +19,7 @@ from medglip_agent.web.events import (
     ground_file,
     open_example,
     open_upload,
+    report_picture,
     show_view,
 )
 from medglip_agent.web.loading import AgentLoader, NotReadyError
@@ -86,6 +87,19 @@ def test_an_earlier_picture_and_a_marked_part_reach_the_agent(loader: AgentLoade
         said("Is this normal?", box="9000, 0, 9001, 1")
     with pytest.raises(UserError, match="cannot be shown"):
         said("What has changed?", prior=__file__)
+
+
+def test_report_is_shown_sentence_by_sentence_and_taken_away(loader: AgentLoader, chest: Example) -> None:
+    first, *_, last = report_picture(loader, open_example(chest), [])
+    assert "Writing the report" in first.messages[-1]["content"]
+    shown = last.messages[-1]["content"]
+    assert "- Right lung is seen in the" in shown and "[R1](#R1)" in shown and "*(not grounded)*" in shown
+    assert last.session.cited == (0, 1)
+    _, data = export_answer(loader, last.session, ".json")
+    taken = json.loads(data)
+    assert taken["kind"] == "report" and taken["findings"][0]["regions"] == [1]
+    with pytest.raises(UserError, match="Open an image"):
+        list(report_picture(loader, None, []))
 
 
 def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from grounding.types import Regions
-from llm.types import Answer, Step
+from llm.types import Answer, Finding, Report, Step
 from medglip_agent.web.loading import LoadStatus
 from medglip_agent.web.panels import (
     answer_markdown,
@@ -11,6 +11,7 @@ from medglip_agent.web.panels import (
     plain,
     progress_markdown,
     reply_markdown,
+    report_markdown,
     status_html,
     trace_html,
 )
@@ -32,6 +33,18 @@ def test_answer_tells_confidence_regions_and_time() -> None:
     text = answer_markdown(Answer("yes [R1].", found, 0.624, False, steps))
     assert "[R1](#R1)" in text
     assert "confidence 0.62 (uncalibrated) · 1 region · 1.5 s" in text
+
+
+def test_report_marks_what_is_not_grounded_and_what_is_contradicted() -> None:
+    found = Regions(np.array([[0, 0, 1, 1]]), np.array([0.5]), np.array([0]), ("polyp",), (4, 4))
+    findings = (
+        Finding("Polyp is seen.", (0,), True),
+        Finding("No <b>polyp</b>.", (), False, "polyp was found [R1] with score 0.50."),
+    )
+    text = report_markdown(Report(findings, "Suspected polyp [R1].", found))
+    assert r"- Polyp is seen\. [R1](#R1)" in text
+    assert r"*(not grounded)* **(contradicted\: polyp was found [R1](#R1) with score 0\.50)**" in text
+    assert "<b>" not in text and r"Suspected polyp [R1](#R1)\." in text
 
 
 def test_abstention_is_marked() -> None:
