@@ -17,6 +17,7 @@ VLM_CARD = ROOT / "llm" / "checkpoints" / "nano" / "README.md"
 BASELINES = {
     "nearest training question": "nearest-question",
     "nearest training question, TF-IDF": "nearest-question-tfidf",
+    "nearest training question and file name": "nearest-question-and-file",
     "question-type prior": "question-type-prior",
 }
 
@@ -84,10 +85,30 @@ def test_vqa_figures_of_the_readme():
 def test_vqa_figures_of_the_card():
     conditions = read("vqa_rad_disjoint.json")["conditions"]
     known = {*BASELINES, "predicted", "none", "shuffled"}
-    shown = {cells[0]: cells[1:] for cells in rows(VLM_CARD) if cells[0] in known}
+    shown = {cells[0]: cells[1:] for cells in rows(VLM_CARD) if cells[0] in known and len(cells) == 4}
     assert set(shown) == known
     for name, cells in shown.items():
         assert cells == expected_cells(conditions, name, (False, False, True)), name
+
+
+@pytest.mark.parametrize("page", [README, VLM_CARD], ids=["readme", "card"])
+def test_figures_of_questions_that_follow_from_boxes(page):
+    conditions = read("box_questions.json")["conditions"]
+    shown = {cells[0]: cells[1:] for cells in rows(page) if cells[0] in conditions and len(cells) == 7}
+    assert {"oracle", "predicted", "none", "shuffled"} == set(shown)
+    for name, cells in shown.items():
+        scores = conditions[name]["exact"]
+        kinds = [f"kind={kind}" for kind in ("presence", "count", "side", "where", "larger")]
+        assert cells == [cell(scores["overall"], True), *(cell(scores[kind], False) for kind in kinds)], name
+
+
+def test_figures_of_nih_reports_on_the_card():
+    conditions = read("nih_reports.json")["conditions"]
+    shown = {cells[0]: cells[1:] for cells in rows(VLM_CARD) if cells[0] in conditions and len(cells) == 3}
+    expected = {
+        name: [cell(kinds[k], True) for k in ("micro", "macro")] for name, kinds in conditions.items()
+    }
+    assert shown == expected
 
 
 def test_differences_quoted_in_the_readme():
