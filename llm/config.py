@@ -94,6 +94,7 @@ class TuneConfig:
     """Recipe of LoRA on a model of any family; every default is declared here only.
 
     Attributes:
+        instructions: Questions an epoch from further sources beside VQA-RAD, as in `TrainConfig`.
         steps: Optimisation steps.
         batch: Examples of a forward pass, on each device.
         accumulate: Forward passes of a step.
@@ -111,6 +112,7 @@ class TuneConfig:
         seed: Of everything random.
     """
 
+    instructions: Mapping[str, int] | None = None
     steps: int = 1000
     batch: int = 4
     accumulate: int = 4
@@ -129,6 +131,7 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
+        _check_instructions(self.instructions)
         for name in ("steps", "batch", "accumulate", "rank", "save_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -194,6 +197,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse recipes that would train on or choose by test data, or cannot run."""
+        _check_instructions(self.instructions)
+        if not 0 <= self.watched < 1:
+            raise ValueError(f"watched must lie in [0, 1), got {self.watched}")
         for name in ("train_split", "val_split"):
             if str(getattr(self, name)).endswith("test"):
                 raise ValueError(f"{name} must not be a test split, got {getattr(self, name)!r}")
@@ -212,6 +218,15 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def _check_instructions(value: object) -> None:
+    """Refuse what is no table of names and numbers."""
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(count, int) and count >= 1 for name, count in value.items()
+    )
+    if value is not None and not good:
+        raise ValueError(f"instructions must be lines such as 'boxes: 3200', got {value!r}")
 
 
 def load_config(path: Path | str, **changes: object) -> TrainConfig:

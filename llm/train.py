@@ -16,7 +16,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,15 @@ from torch.nn import functional as F
 from grounding.types import Regions
 
 from .config import TrainConfig, load_config
-from .data.batches import ImageBank, InstructionBatches, Row, check_regions
-from .data.instructions import Instruction, from_vqa, read_instructions, split_by_group
-from .data.mixture import Source
+from .data.batches import ImageBank, InstructionBatches, Row
+from .data.mixture import VQA_RAD, Source, read_sources
 from .data.packing import PackedBatch
 from .data.regions import read_regions
-from .data.vqa import canonical_answers
-from .data.vqa_rad import Split, read_vqa_rad
 from .lora import use_fast_lora
 from .nano.checkpoint import add_adapter, build_nano, save_nano
 from .nano.configuration import NanoVLMConfig
 from .optimizer import Group, MasterAdamW, learning_rate_factor
 
-VQA_RAD = "vqa_rad"
 _LOG_STEPS = 10
 
 
@@ -230,44 +225,21 @@ class Trainer:
         print(f"continuing from step {self.step} of {self.total}", flush=True)
 
 
-def read_sources(
+def recipe_sources(
     config: TrainConfig, data_dir: Path, regions: Mapping[str, Regions] | None, folder: Path | None
 ) -> tuple[list[Source], list[Source]]:
-    """What a recipe trains on, and what it watches.
-
-    Args:
-        config: The recipe.
-        data_dir: Holds vqa/vqa_rad.
-        regions: Those of every VQA-RAD question by ``qid``; None omits the region block.
-        folder: Holds the files of ``config.instructions``.
-
-    Raises:
-        ValueError: The recipe names further sources but there is no folder, or a question has no regions.
-        FileNotFoundError: A source's file is absent.
-    """
-    root = data_dir / "vqa" / "vqa_rad"
-    train = [Source(VQA_RAD, _vqa_rad(root, config.train_split, regions))]
-    val = [Source(VQA_RAD, _vqa_rad(root, config.val_split, regions))] if config.val_split else []
-    for name, questions in (config.instructions or {}).items():
-        if folder is None:
-            raise ValueError(
-                f"the recipe names {name!r}: give --instructions FOLDER, written by"
-                " `python -m medglip_agent.instructions`"
-            )
-        learned, watched = split_by_group(read_instructions(folder / f"{name}.jsonl"), config.watched)
-        train.append(Source(name, learned, questions))
-        val += [Source(name, watched)] if watched else []
+    """What a recipe trains on, and what it watches: its validation split first. See `read_sources`."""
+    train, val = read_sources(
+        data_dir,
+        config.train_split,
+        regions=regions,
+        instructions=config.instructions,
+        folder=folder,
+        watched=config.watched,
+    )
+    if config.val_split:
+        val = [*read_sources(data_dir, config.val_split, regions=regions)[0], *val]
     return train, val
-
-
-def _vqa_rad(root: Path, split: Split, regions: Mapping[str, Regions] | None) -> tuple[Instruction, ...]:
-    """The questions of a split, their answers in one casing."""
-    examples = read_vqa_rad(root, split)
-    if regions is not None:
-        check_regions(examples, regions)
-    answers = canonical_answers([example.answer for example in examples])
-    items = from_vqa(examples, VQA_RAD, regions)
-    return tuple(replace(item, answer=answer) for item, answer in zip(items, answers, strict=True))
 
 
 def _optimizer(adapted: PeftModel, config: TrainConfig) -> MasterAdamW:
@@ -350,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     regions: dict[str, Regions] = {}
     for path in args.regions:
         regions |= read_regions(path)
-    train, val = read_sources(config, Path(args.data_dir), regions or None, args.instructions)
+    train, val = recipe_sources(config, Path(args.data_dir), regions or None, args.instructions)
     Trainer(config, train, val, args.out).run(args.stop_after)
 
 

@@ -16,6 +16,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,12 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, set_seed
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
-from grounding.types import MedicalImage, Regions
+from grounding.types import MedicalImage
 
 from .config import ModelConfig, TuneConfig, read_config
-from .data.batches import check_regions
+from .data.augment import View
+from .data.mixture import Source, draw_epoch, noisy_regions, read_sources
 from .data.regions import read_regions
-from .data.vqa import canonical_answers
-from .data.vqa_rad import VQAExample, read_vqa_rad
 from .generate import VisionLanguageModel
 from .inputs import ChatExample
 from .lora import add_lora, save_adapter
@@ -39,6 +39,8 @@ from .optimizer import learning_rate_factor
 from .train import plot_losses
 from .types import SpatialPrompt
 
+QUESTIONS_AN_IMAGE = 5
+"""The most questions about one image in an epoch, of a source that is not shown whole."""
 _LOG_STEPS = 10
 
 
@@ -192,25 +194,38 @@ class _Run:
         print(f"continuing from step {self.step} of {self.config.steps}", flush=True)
 
 
-def vqa_examples(
-    examples: Sequence[VQAExample], regions: dict[str, Regions] | None, seed: int
-) -> Callable[[int], ChatExample]:
-    """VQA questions as an endless stream, shuffled anew in every pass.
+def mixed_examples(sources: Sequence[Source], seed: int) -> Callable[[int], ChatExample]:
+    """The questions of some sources as an endless stream, drawn and shuffled anew in every epoch.
+
+    Regions are disturbed as a detector errs (`noisy_regions`); the pictures stay as they are.
 
     Args:
-        examples: The questions.
-        regions: Of every question by ``qid``; None omits the region block.
-        seed: Of the order.
+        sources: Whose questions have images.
+        seed: Of order and noise.
+
+    Raises:
+        ValueError: A source is text alone.
     """
-    answers = canonical_answers([example.answer for example in examples])
+    items = [item for source in sources for item in source.items]
+    if wrong := [source.name for source in sources if source.items[0].image_path is None]:
+        raise ValueError(f"{wrong} are text alone, which only nano is trained on; leave them out")
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> list[int]:
+        rng = np.random.default_rng([seed, 0, epoch])
+        drawn = draw_epoch(sources, rng, QUESTIONS_AN_IMAGE)
+        return [drawn[k] for k in rng.permutation(len(drawn))]
+
+    length = len(order(0))
 
     def at(position: int) -> ChatExample:
-        turn, place = divmod(position, len(examples))
-        index = int(np.random.default_rng([seed, turn]).permutation(len(examples))[place])
-        example = examples[index]
-        image = MedicalImage.open(example.image_path)
-        found = None if regions is None else regions[example.qid]
-        return ChatExample(SpatialPrompt(example.question, image, found), answers[index])
+        epoch, place = divmod(position, length)
+        item = items[order(epoch)[place]]
+        assert item.image_path is not None
+        regions = noisy_regions(item, View(), np.random.default_rng([seed, 1, position]))
+        return ChatExample(
+            SpatialPrompt(item.question, MedicalImage.open(item.image_path), regions), item.answer
+        )
 
     return at
 
@@ -229,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--split", default="disjoint-train", choices=["disjoint-train", "official-train"], help="of VQA-RAD"
     )
     parser.add_argument("--regions", type=Path, help="regions of the questions; without, no region block")
+    parser.add_argument("--instructions", type=Path, help="folder of the recipe's further sources")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; a killed one is continued"
     )
@@ -240,13 +256,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if base.server is not None or base.adapter is not None:
         parser.error("train on a model in this process without an adapter: leave server and adapter out")
     config = read_config(TuneConfig, args.config)
-    examples = read_vqa_rad(Path(args.data_dir) / "vqa" / "vqa_rad", args.split)
-    regions = None if args.regions is None else read_regions(args.regions)
-    if regions is not None:
-        check_regions(examples, regions)
+    sources, _ = read_sources(
+        Path(args.data_dir),
+        args.split,
+        regions=None if args.regions is None else read_regions(args.regions),
+        instructions=config.instructions,
+        folder=args.instructions,
+    )
     PartialState()  # gives each process its device, onto which the model is loaded
     model = VisionLanguageModel.from_config(base)
-    tune(model, vqa_examples(examples, regions, config.seed), config, args.out, style=base.style)
+    tune(model, mixed_examples(sources, config.seed), config, args.out, style=base.style)
 
 
 if __name__ == "__main__":

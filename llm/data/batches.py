@@ -5,7 +5,7 @@ Everything follows from (seed, epoch, row), so a resumed run sees what an uninte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,8 @@ from ..nano.modeling import NanoVLMForConditionalGeneration
 from ..prompt import NANO_STYLE, PromptRenderer
 from .augment import View, vary_question
 from .instructions import Instruction
-from .mixture import Source, noise_of, noisy_regions
+from .mixture import Source, draw_epoch, noise_of, noisy_regions
 from .packing import Example, PackedBatch, pack
-from .vqa import VQAExample
 
 _POOL = 12  # batches whose rows are sorted by length together
 
@@ -54,17 +53,18 @@ class ImageBank:
         Args:
             model: Holds the vision tower.
             processor: Nano's processor.
-            items: Whose images; those that are asked only what must stay in place are kept as they are.
-            views: Random views of each other image.
+            items: Whose images.
+            views: Random views of each, unless all its questions are about what must stay in place.
             seed: Of the views.
         """
         self.views: dict[Path, list[View]] = {}
         self.features: dict[Path, Tensor] = {}
-        moving = {item.image_path: noise_of(item).views for item in items if item.image_path}
-        for number, path in enumerate(tqdm(sorted(moving), desc="vision features", disable=None)):
+        paths = {item.image_path for item in items if item.image_path}
+        moving = {item.image_path for item in items if noise_of(item).views}
+        for number, path in enumerate(tqdm(sorted(paths), desc="vision features", disable=None)):
             image = MedicalImage.open(path)
             rng = np.random.default_rng([seed, 1, number])
-            self.views[path] = [View(), *(View.random(rng) for _ in range(views if moving[path] else 0))]
+            self.views[path] = [View(), *(View.random(rng) for _ in range(views if path in moving else 0))]
             pictures = [view.pixels(image) for view in self.views[path]]
             pixels = processor(images=pictures, return_tensors="pt")["pixel_values"]
             with torch.inference_mode():
@@ -99,7 +99,8 @@ class InstructionBatches:
     def epoch(self, epoch: int) -> list[list[Row]]:
         """The shuffled batches of an epoch: rows of similar length go together."""
         rng = np.random.default_rng([self.config.seed, 2, epoch])
-        rows = self._rows(self._draw(rng), epoch, rng)
+        drawn = draw_epoch(self.sources, rng, self.config.questions_per_row)
+        rows = self._rows(drawn, epoch, rng)
         mean = sum(len(row.questions) for row in rows) / len(rows)
         pool = _POOL * max(1, round(self.config.questions_per_batch / mean))
         ordered: list[Row] = []
@@ -122,7 +123,8 @@ class InstructionBatches:
             rng = np.random.default_rng([self.config.seed, 3, *row.seed])
             path, view = self.items[row.questions[0]].image_path, View()
             if path is not None:
-                number = int(rng.integers(len(self.bank.views[path]))) if vary else 0
+                moving = vary and all(noise_of(self.items[index]).views for index in row.questions)
+                number = int(rng.integers(len(self.bank.views[path]))) if moving else 0
                 view = self.bank.views[path][number]
                 features.append(self.bank.features[path][number])
             packed = []
@@ -143,14 +145,6 @@ class InstructionBatches:
         prompt = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         reply = self._tokenizer(item.answer, add_special_tokens=False)["input_ids"]
         return Example(tuple(prompt), (*reply, self._tokenizer.eos_token_id))
-
-    def _draw(self, rng: np.random.Generator) -> list[int]:
-        """The questions of an epoch."""
-        drawn, first = [], 0
-        for source in self.sources:
-            drawn += [first + index for index in source.draw(rng, self.config.questions_per_row)]
-            first += len(source.items)
-        return drawn
 
     def _rows(self, drawn: Sequence[int], epoch: int, rng: np.random.Generator | None) -> list[Row]:
         """Group questions by source and image, equal regions side by side; shuffled where `rng` is given."""
@@ -185,12 +179,3 @@ class InstructionBatches:
         """About how many tokens a row has."""
         lengths = [self._lengths[i] for i in row.questions]
         return max(whole for whole, _ in lengths) + sum(own for _, own in lengths)
-
-
-def check_regions(examples: Sequence[VQAExample], regions: Mapping[str, Regions]) -> None:
-    """Raise ValueError where some question has no regions (none found is an empty `Regions`)."""
-    if absent := [e.qid for e in examples if e.qid not in regions]:
-        raise ValueError(
-            f"{len(absent)} of {len(examples)} questions have no regions, such as {absent[:3]};"
-            " write them with `python -m medglip_agent.evidence` for this split"
-        )

@@ -5,7 +5,9 @@ Everything random comes from the generator that is handed in. Knows no tokenizer
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,7 +15,12 @@ import numpy as np
 from grounding.types import Regions
 
 from .augment import View, misplace_regions, vary_regions
-from .instructions import Instruction
+from .instructions import Instruction, from_vqa, read_instructions, split_by_group
+from .vqa import VQAExample, canonical_answers
+from .vqa_rad import Split, read_vqa_rad
+
+VQA_RAD: Final = "vqa_rad"
+"""Name of the source that every recipe has."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Source:
     Attributes:
         name: For messages and logs.
         items: Its instructions.
-        questions: How many of them an epoch shows, about and at most; None for every one, once.
+        questions: How many of them an epoch shows at most; None for every one, once.
     """
 
     name: str
@@ -83,7 +90,70 @@ class Source:
             if len(chosen) >= self.questions:
                 break
             chosen += indices[:together]
-        return chosen
+        return chosen[: self.questions]
+
+
+def draw_epoch(sources: Sequence[Source], rng: np.random.Generator, together: int) -> list[int]:
+    """The questions of an epoch, as indices into the items of all sources, one source after another.
+
+    Always equally many: see `Source.draw`.
+    """
+    drawn, first = [], 0
+    for source in sources:
+        drawn += [first + index for index in source.draw(rng, together)]
+        first += len(source.items)
+    return drawn
+
+
+def read_sources(
+    data_dir: Path,
+    split: Split,
+    *,
+    regions: Mapping[str, Regions] | None = None,
+    instructions: Mapping[str, int] | None = None,
+    folder: Path | None = None,
+    watched: float = 0.0,
+) -> tuple[list[Source], list[Source]]:
+    """A split of VQA-RAD and further sources: what is learned, and what is kept to watch.
+
+    Args:
+        data_dir: Holds vqa/vqa_rad.
+        split: Of VQA-RAD; all of it is learned.
+        regions: Those of every VQA-RAD question by ``qid``; None omits the region block.
+        instructions: Questions an epoch from further sources, by the names of their files.
+        folder: Holds these files, ``<name>.jsonl``.
+        watched: Part of each of them, whole patients, that is watched.
+
+    Raises:
+        ValueError: Further sources are named but no folder, or a VQA-RAD question has no regions.
+        FileNotFoundError: A source's file is absent.
+    """
+    examples = read_vqa_rad(data_dir / "vqa" / "vqa_rad", split)
+    if regions is not None:
+        check_regions(examples, regions)
+    answers = canonical_answers([example.answer for example in examples])
+    items = zip(from_vqa(examples, VQA_RAD, regions), answers, strict=True)
+    learned = [Source(VQA_RAD, tuple(replace(item, answer=answer) for item, answer in items))]
+    kept = []
+    for name, questions in (instructions or {}).items():
+        if folder is None:
+            raise ValueError(
+                f"the recipe names {name!r}: give --instructions FOLDER, written by"
+                " `python -m medglip_agent.instructions`"
+            )
+        own, apart = split_by_group(read_instructions(folder / f"{name}.jsonl"), watched)
+        learned.append(Source(name, own, questions))
+        kept += [Source(name, apart)] if apart else []
+    return learned, kept
+
+
+def check_regions(examples: Sequence[VQAExample], regions: Mapping[str, Regions]) -> None:
+    """Raise ValueError where some question has no regions (none found is an empty `Regions`)."""
+    if absent := [e.qid for e in examples if e.qid not in regions]:
+        raise ValueError(
+            f"{len(absent)} of {len(examples)} questions have no regions, such as {absent[:3]};"
+            " write them with `python -m medglip_agent.evidence` for this split"
+        )
 
 
 def noise_of(item: Instruction) -> RegionNoise:

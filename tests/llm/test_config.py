@@ -40,6 +40,14 @@ def test_test_splits_and_crossed_splits_are_refused() -> None:
         TrainConfig(train_split="official-train", val_split="disjoint-val")
 
 
+@pytest.mark.parametrize("text", ["instructions: 5", "instructions: {boxes: 0}", "instructions: [boxes]"])
+def test_sources_are_names_with_numbers(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="boxes: 3200"):
+        load_config(write(tmp_path / "c.yaml", text))
+    with pytest.raises(ValueError, match="watched"):
+        TrainConfig(watched=1.0)
+
+
 def test_the_two_shipped_recipes_differ_in_their_splits_only() -> None:
     disjoint, official = (load_config(CONFIGS / f"vqa_rad_{name}.yaml") for name in ("disjoint", "official"))
     assert (disjoint.train_split, disjoint.val_split) == ("disjoint-train", "disjoint-val")

@@ -14,7 +14,7 @@ from llm.data.instructions import Instruction, write_instructions
 from llm.data.vqa import canonical_answers
 from llm.data.vqa_rad import read_vqa_rad
 from llm.nano.checkpoint import load_nano
-from llm.train import Trainer, read_sources
+from llm.train import Trainer, recipe_sources
 
 
 def trainer(
@@ -40,7 +40,7 @@ def trainer(
     folder = root / "vqa" / "vqa_rad"
     examples = [e for split in ("disjoint-train", "disjoint-val") for e in read_vqa_rad(folder, split)]
     by_qid = {e.qid: regions for e in examples}
-    return Trainer(config, *read_sources(config, root, by_qid, root / "instructions"), out)
+    return Trainer(config, *recipe_sources(config, root, by_qid, root / "instructions"), out)
 
 
 def log_of(out: Path) -> list[dict[str, float]]:
@@ -136,7 +136,7 @@ def test_missing_regions_are_named(
 ) -> None:
     train = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")
     with pytest.raises(ValueError, match="have no regions"):
-        read_sources(TrainConfig(), vqa_root, {train[0].qid: two_regions}, None)
+        recipe_sources(TrainConfig(), vqa_root, {train[0].qid: two_regions}, None)
 
 
 def test_further_sources_are_mixed_in_and_watched(
@@ -164,13 +164,25 @@ def test_further_sources_are_mixed_in_and_watched(
     )
     assert drawn == {"vqa_rad": 12, "boxes": 3, "words": 8}
     assert batches.epoch(0) != batches.epoch(1)
+    exact = [
+        row
+        for epoch in range(8)
+        for batch in batches.epoch(epoch)
+        for row in batch
+        if batches.source_of[row.questions[0]] == "boxes"
+    ]
+    plain, moved = batches.bank.features[image]
+    assert not torch.equal(plain, moved)
+    for row in exact:  # what is asked of places is never shown moved
+        _, features = batches.build([row])
+        assert features is not None and torch.equal(features[0], plain)
     run.run()
     assert {"val_exact_vqa_rad", "val_exact_boxes", "val_exact_words"} <= set(log_of(run.out)[-1])
 
 
 def test_further_sources_need_their_folder(vqa_root: Path) -> None:
     with pytest.raises(ValueError, match="--instructions"):
-        read_sources(TrainConfig(instructions={"boxes": 3}), vqa_root, None, None)
+        recipe_sources(TrainConfig(instructions={"boxes": 3}), vqa_root, None, None)
 
 
 def test_answers_get_one_casing() -> None:

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 from grounding.types import Regions
 from llm.config import ModelConfig, TuneConfig
+from llm.data.instructions import Instruction, write_instructions
+from llm.data.mixture import Source, read_sources
 from llm.data.vqa_rad import read_vqa_rad
 from llm.generate import VisionLanguageModel
-from llm.tune import main, tune, vqa_examples
+from llm.tune import main, mixed_examples, tune
 
 RECIPE = TuneConfig(steps=4, batch=2, accumulate=1, rank=2, alpha=4, dropout=0.1, warmup=1, save_steps=2)
 
@@ -24,7 +26,8 @@ def test_a_continued_run_equals_an_uninterrupted_one(
     tiny_family: Callable[[str], Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
 ) -> None:
     questions = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")
-    stream = vqa_examples(questions, {q.qid: two_regions for q in questions}, seed=0)
+    sources, _ = read_sources(vqa_root, "disjoint-train", regions={q.qid: two_regions for q in questions})
+    stream = mixed_examples(sources, seed=0)
     first = [stream(k) for k in range(len(questions))]
     assert sorted(e.prompt.text for e in first) == sorted(q.question for q in questions)
     assert [e.prompt.text for e in first] != [stream(len(questions) + k).prompt.text for k in range(12)]
@@ -47,6 +50,27 @@ def test_a_continued_run_equals_an_uninterrupted_one(
     assert (tmp_path / "parts" / "loss.png").is_file()
     with pytest.raises(ValueError, match="another rank"):
         run("parts", recipe=replace(RECIPE, rank=3))
+
+
+def test_further_sources_are_mixed_in_anew_in_every_epoch(
+    vqa_root: Path, two_regions: Regions, tmp_path: Path
+) -> None:
+    image = read_vqa_rad(vqa_root / "vqa" / "vqa_rad", "disjoint-train")[0].image_path
+    items = [
+        Instruction(f"b/{n}", image, f"How many, {n}?", "2", "count", "b", f"g{n}", regions=two_regions)
+        for n in range(30)
+    ]
+    write_instructions(tmp_path / "boxes.jsonl", items)
+    sources, _ = read_sources(vqa_root, "disjoint-train", instructions={"boxes": 3}, folder=tmp_path)
+    stream = mixed_examples(sources, seed=0)
+    epochs = [[stream(15 * epoch + k) for k in range(15)] for epoch in range(3)]  # 12 of VQA-RAD, 3 more
+    asked = [{e.prompt.text for e in epoch if e.prompt.text.startswith("How many, ")} for epoch in epochs]
+    assert [len(texts) for texts in asked] == [3, 3, 3]
+    assert asked[0] != asked[1]
+    shown = [e.prompt.regions for e in epochs[0] if e.prompt.text in asked[0]]
+    assert all(r is None or len(r) == len(two_regions) for r in shown)
+    with pytest.raises(ValueError, match="text alone"):
+        mixed_examples([Source("words", (replace(items[0], image_path=None, regions=None),))], seed=0)
 
 
 @pytest.mark.slow
