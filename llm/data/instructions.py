@@ -110,7 +110,7 @@ class Instruction:
         path, regions = record["image"], record["regions"]
         return cls(
             qid=str(record["qid"]),
-            image_path=None if path is None else folder / path,
+            image_path=None if path is None else Path(os.path.normpath(folder / path)),
             question=record["question"],
             answer=record["answer"],
             kind=record["kind"],

@@ -128,7 +128,9 @@ def read_sources(
         ValueError: Further sources are named but no folder, or a VQA-RAD question has no regions.
         FileNotFoundError: A source's file is absent.
     """
-    examples = read_vqa_rad(data_dir / "vqa" / "vqa_rad", split)
+    examples = read_vqa_rad(
+        data_dir.resolve() / "vqa" / "vqa_rad", split
+    )  # one name an image, in every source
     if regions is not None:
         check_regions(examples, regions)
     answers = canonical_answers([example.answer for example in examples])

@@ -171,7 +171,7 @@ def test_further_sources_are_mixed_in_and_watched(
         for row in batch
         if batches.source_of[row.questions[0]] == "boxes"
     ]
-    plain, moved = batches.bank.features[image]
+    plain, moved = batches.bank.features[image.resolve()]
     assert not torch.equal(plain, moved)
     for row in exact:  # what is asked of places is never shown moved
         _, features = batches.build([row])
