@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .weights_hash import WEIGHTS_KEY, check_weights, weights_sha256
+
 FILE_NAME = "calibration.json"
 """Beside a checkpoint's weights; a grounder that finds it there uses it."""
 _EDGE = 1e-6  # keeps the logit of scores 0 and 1 finite
@@ -72,21 +74,25 @@ class Calibration:
         """The calibrated score from which on boxes of a phrase are shown, however it is spelt."""
         return self.thresholds.get(plain(phrase), self.default_threshold)
 
-    def save(self, path: str | Path) -> None:
-        """Write JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+    def save(self, path: str | Path, *, folder: str | Path | None = None) -> None:
+        """Write JSON, with the hash of the weights that it holds for: those in `folder`, None = beside it."""
+        path = Path(path)
+        stamp = {WEIGHTS_KEY: weights_sha256(path.parent if folder is None else Path(folder))}
+        path.write_text(json.dumps({**asdict(self), **stamp}, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read what `save` wrote.
+        """Read what `save` wrote beside the weights that it holds for.
 
         Raises:
-            ValueError: an unknown field, or a number out of range.
+            ValueError: an unknown field, a number out of range, or other weights lie beside it.
         """
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = {each.name for each in fields(cls)}
+        path = Path(path)
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = {each.name for each in fields(cls)} | {WEIGHTS_KEY}
         if not isinstance(data, dict) or not data.keys() <= known:
             raise ValueError(f"{path}: expected an object with the fields {sorted(known)}, got {data!r:.200}")
+        check_weights(path, str(data.pop(WEIGHTS_KEY, "")))
         return cls(**data)
 
 

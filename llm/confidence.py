@@ -7,7 +7,6 @@ only; knows no model and no data set.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from grounding.weights_hash import WEIGHTS_KEY, check_weights, weights_sha256
+
 CALIBRATION_FILE = "answer_calibration.yaml"  # no .json: it is no part of what a checkpoint's hash covers
-_STAMP = "weights_sha256"
 _EDGE = 1e-6  # logits of 0 and 1 are not finite
 
 _Floats = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write it as YAML, with the hash of the weights that lie beside it: it holds for these only."""
-        content = {**asdict(self), _STAMP: weights_sha256(path.parent)}
+        content = {**asdict(self), WEIGHTS_KEY: weights_sha256(path.parent)}
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
@@ -89,25 +89,12 @@ def load_calibration(folder: Path) -> Calibration | None:
         return None
     try:
         content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-        stamp = content.pop(_STAMP, "")
+        stamp = content.pop(WEIGHTS_KEY, "")
         calibration = Calibration(**content)
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no calibration ({error}); fit it again or delete it") from error
-    if stamp != (present := weights_sha256(folder)):
-        raise ValueError(
-            f"{path} was fitted on weights of sha256 {stamp or 'unknown'}, but those beside it have "
-            f"{present or 'none'}; fit it again into this folder, or delete it"
-        )
+    check_weights(path, stamp)
     return calibration
-
-
-def weights_sha256(folder: Path) -> str:
-    """The sha256 of a folder's weight files (``*.safetensors``), names included; "" where there is none."""
-    digest, files = hashlib.sha256(), sorted(folder.glob("*.safetensors"))
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest() if files else ""
 
 
 def fit_calibration(

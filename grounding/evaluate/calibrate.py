@@ -272,6 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the file; it works beside the checkpoint, as calibration.json",
     )
     args = parser.parse_args(argv)
+    from ..checkpoint import checkpoint_folder
     from ..predictor import Grounder
 
     grounder = Grounder.from_pretrained(args.checkpoint, device=args.device)
@@ -282,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     answers = [answer_set(grounder, each) for each in sets]
     calibration = fit_calibration(answers, sets)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    calibration.save(args.out)
+    calibration.save(args.out, folder=checkpoint_folder(args.checkpoint))
     print(
         f"{args.out}: temperature {calibration.temperature:.3f}, bias {calibration.bias:.3f}, "
         f"presence from {calibration.presence_threshold:.3f}"

@@ -136,6 +136,20 @@ def test_scores_stay_scores_in_their_order(scores, temperature, bias):
     assert (np.diff(found) >= 0).all()
 
 
+def test_it_holds_for_the_weights_beside_it_only(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"these")
+    Calibration(1.5).save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == Calibration(1.5)
+    weights.write_bytes(b"those")
+    with pytest.raises(ValueError, match="fit it again"):
+        Calibration.load(tmp_path / "calibration.json")
+    (tmp_path / "elsewhere").mkdir()
+    Calibration(1.5).save(tmp_path / "elsewhere" / "calibration.json", folder=tmp_path)
+    (tmp_path / "elsewhere" / "calibration.json").rename(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == Calibration(1.5)
+
+
 def test_identity_and_file(tmp_path):
     assert Calibration().apply([0.25, 0.5]) == pytest.approx([0.25, 0.5])
     calibration = Calibration(1.5, {"liver": 0.3}, 0.4, -0.1, 0.2)
