@@ -132,11 +132,16 @@ def write_results(out: Path, task: Task, seed: int, outcome: Outcome, identity: 
 
 
 def pairs_of(conditions: Sequence[str], identity: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is compared: the model under its first condition (predicted, where it ran) with all others."""
+    """What is compared: the model under its first condition (predicted, where it ran) with all others.
+
+    And its controls with each other: wrong boxes must not be better than none.
+    """
     if identity["model"] == BASELINES_ONLY:
         return []
     lead = "predicted" if "predicted" in conditions else conditions[0]
-    return [(lead, other) for other in conditions if other != lead]
+    pairs = [(lead, other) for other in conditions if other != lead]
+    controls = ("shuffled", "none")
+    return [*pairs, controls] if lead not in controls and {*controls} <= {*conditions} else pairs
 
 
 def about(task: Task, outcome: Outcome, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def table_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     rows = []
     for run in runs:
+        lead = next(iter(run["comparisons_by_protocol"]), "").partition(" - ")[0]
         for condition, scores in run["conditions"].items():
-            pairs = {pair.partition(" - ")[2]: pair for pair in run["comparisons_by_protocol"]}
             rows.append(
                 {
                     "split": run["split"],
@@ -88,7 +88,7 @@ def table_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "n": run["n"],
                     "n_clusters": run["n_clusters"],
                     "scores": scores,
-                    "lead_minus_this": run["comparisons_by_protocol"].get(pairs.get(condition, "")),
+                    "lead_minus_this": run["comparisons_by_protocol"].get(f"{lead} - {condition}"),
                 }
             )
     compared = [row for row in rows if row["lead_minus_this"]]

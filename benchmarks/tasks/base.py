@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from grounding.types import Regions
+from llm.data.reading import Reading
+
+Example = TypeVar("Example")
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,64 @@ class Task(Protocol):
     def scores(self, prediction: str, sample: Sample) -> dict[str, float]:
         """Score one prediction alone, the headline first where it is such a score; nan: not judged."""
         ...
+
+
+class SplitTask(abc.ABC, Generic[Example]):
+    """What tasks on one split of a set of `llm.data` share: the reading, and samples made of it."""
+
+    name: str
+    splits: ClassVar[tuple[str, ...]]
+    """Those that can be evaluated, the default first."""
+    forbidden_training: frozenset[str] = frozenset()
+
+    def __init__(self, data_dir: Path, split: str) -> None:
+        """Remember where to read; files are read on first use.
+
+        Args:
+            data_dir: the folder that `read` and `files` start from.
+            split: one of `splits`.
+
+        Raises:
+            ValueError: the split is unknown.
+        """
+        if split not in self.splits:
+            raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}, got {split!r}")
+        self.data_dir, self.split = data_dir, split
+
+    @property
+    @abc.abstractmethod
+    def train_split(self) -> str:
+        """The training part that belongs to the split."""
+
+    @abc.abstractmethod
+    def read(self, split: str) -> Reading[Example]:
+        """Read a split."""
+
+    @abc.abstractmethod
+    def to_sample(self, example: Example) -> Sample:
+        """What is asked of the model."""
+
+    @abc.abstractmethod
+    def files(self) -> list[Path]:
+        """The files that decide the samples."""
+
+    @cached_property
+    def reading(self) -> Reading[Example]:
+        """The split, read once."""
+        return self.read(self.split)
+
+    def samples(self) -> list[Sample]:
+        """In the order of the files."""
+        return [self.to_sample(example) for example in self.reading]
+
+    def dropped(self) -> Mapping[str, int]:
+        """Records that are no samples, by reason."""
+        return self.reading.dropped
+
+    def train_samples(self) -> list[Sample]:
+        """The split's own training part."""
+        return [self.to_sample(example) for example in self.read(self.train_split)]
+
+    def oracle_regions(self) -> dict[str, Regions]:
+        """None, unless the set has boxes."""
+        return {}

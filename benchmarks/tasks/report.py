@@ -6,19 +6,16 @@ for comparison with tables made that way. Texts of the references are not writte
 
 from __future__ import annotations
 
-import abc
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.box_conditions import shuffle_alike
 from benchmarks.metrics.meteor import meteor_exact
 from benchmarks.metrics.overlap import report_tokens, rouge_l
-from benchmarks.tasks.base import Sample
+from benchmarks.tasks.base import Sample, SplitTask
 from grounding.types import Regions
-from llm.data.reading import Reading
 from llm.data.reports import ReportExample
 from llm.data.vqa import VQAExample
 
@@ -28,20 +25,16 @@ _LIST_NUMBER = re.compile(r"(?:^|(?<=\s))\d+\.\s")
 _MARKS = re.compile(r"""[.,?;*!%^&_+():\[\]{}"'\\]""")
 
 
-class ReportTask(abc.ABC):
+class ReportTask(SplitTask[ReportExample]):
     """Findings of a study; intervals are clustered by patient where the set says who is one."""
 
-    name: str
-    splits: ClassVar[tuple[str, ...]]
-    """Those that can be evaluated, the default first."""
-    train_split: ClassVar[str] = "train"
+    train_split = "train"
     r2gen_words: ClassVar[int]
     """Where `r2gen` cuts a reference."""
     headline = "label_micro_14"
     cluster = "patient"
     max_new_tokens = 256
     stores_reference = False
-    forbidden_training: frozenset[str] = frozenset()
 
     def __init__(self, data_dir: str | Path, split: str, *, references: str = "raw") -> None:
         """Remember where to read; files are read on first use.
@@ -54,34 +47,8 @@ class ReportTask(abc.ABC):
         Raises:
             ValueError: the split is unknown.
         """
-        if split not in self.splits:
-            raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}, got {split!r}")
-        self.data_dir, self.split, self.references = Path(data_dir) / "reports", split, references
-
-    @abc.abstractmethod
-    def read(self, split: str) -> Reading[ReportExample]:
-        """Read a split."""
-
-    @abc.abstractmethod
-    def files(self) -> list[Path]:
-        """The files that decide the samples."""
-
-    @cached_property
-    def reading(self) -> Reading[ReportExample]:
-        """The split, read once."""
-        return self.read(self.split)
-
-    def samples(self) -> list[Sample]:
-        """One a study with findings, in the order of the source."""
-        return [self.to_sample(example) for example in self.reading]
-
-    def dropped(self) -> Mapping[str, int]:
-        """Studies without findings or without a frontal view."""
-        return self.reading.dropped
-
-    def train_samples(self) -> list[Sample]:
-        """The training part's studies."""
-        return [self.to_sample(example) for example in self.read(self.train_split)]
+        super().__init__(Path(data_dir) / "reports", split)
+        self.references = references
 
     def predict_regions(self, grounder: Any, samples: Sequence[Sample], path: Path) -> None:
         """What the agent would look for in the image."""
@@ -95,10 +62,6 @@ class ReportTask(abc.ABC):
     ) -> dict[str, Regions]:
         """Regions of another patient's image."""
         return shuffle_alike(samples, regions, seed)
-
-    def oracle_regions(self) -> dict[str, Regions]:
-        """None: the sets have no boxes."""
-        return {}
 
     def words(self, text: str) -> list[str]:
         """The words that are compared, in the mode of the references."""

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from benchmarks.box_conditions import shuffle_regions
 from benchmarks.metrics.protocols import PROTOCOLS
-from benchmarks.tasks.base import Sample
+from benchmarks.tasks.base import Sample, SplitTask
 from grounding.types import Regions
-from llm.data.reading import Reading
 from llm.data.vqa import VQAExample
 
 
-class VqaTask(abc.ABC):
+class VqaTask(SplitTask[VQAExample]):
     """Questions about images, judged by every protocol; intervals are clustered by image."""
 
-    name: str
-    splits: ClassVar[tuple[str, ...]]
-    """Those that can be evaluated, the default first."""
     headline = "exact"
     cluster = "image"
     max_new_tokens = 16
     stores_reference = True
-    forbidden_training: frozenset[str] = frozenset()
 
     def __init__(self, data_dir: str | Path, split: str, *, images: bool = True) -> None:
         """Remember where to read; files are read on first use.
@@ -39,39 +32,8 @@ class VqaTask(abc.ABC):
         Raises:
             ValueError: the split is unknown.
         """
-        if split not in self.splits:
-            raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}, got {split!r}")
-        self.data_dir, self.split, self.images = Path(data_dir), split, images
-
-    @property
-    @abc.abstractmethod
-    def train_split(self) -> str:
-        """The training part that belongs to the split."""
-
-    @abc.abstractmethod
-    def read(self, split: str) -> Reading[VQAExample]:
-        """Read a split."""
-
-    @abc.abstractmethod
-    def files(self) -> list[Path]:
-        """The files that decide the samples."""
-
-    @cached_property
-    def reading(self) -> Reading[VQAExample]:
-        """The split, read once."""
-        return self.read(self.split)
-
-    def samples(self) -> list[Sample]:
-        """The questions of the split, in the order of the files."""
-        return [self.to_sample(example) for example in self.reading]
-
-    def dropped(self) -> Mapping[str, int]:
-        """Records without an answer or in another language."""
-        return self.reading.dropped
-
-    def train_samples(self) -> list[Sample]:
-        """The questions of the split's own training part."""
-        return [self.to_sample(example) for example in self.read(self.train_split)]
+        super().__init__(Path(data_dir), split)
+        self.images = images
 
     def predict_regions(self, grounder: Any, samples: Sequence[Sample], path: Path) -> None:
         """What the agent would show with each question: its evidence."""
@@ -86,10 +48,6 @@ class VqaTask(abc.ABC):
         """Regions of another image of the same organ."""
         sizes = {s.cluster: regions[s.sample_id].image_size for s in samples}
         return shuffle_regions(samples, regions, sizes, seed)
-
-    def oracle_regions(self) -> dict[str, Regions]:
-        """None, unless the set has boxes."""
-        return {}
 
     def scores(self, prediction: str, sample: Sample) -> dict[str, float]:
         """Every protocol of `benchmarks.metrics.protocols`, `exact` first."""

@@ -24,6 +24,9 @@ def test_stale_regions_are_refused(tmp_path):
     write(grounder="mine", grounder_sha256=grounder_fingerprint(str(folder)))
     check_regions(path, str(folder))
     (folder / "model.safetensors").write_bytes(b"2")
+    with pytest.raises(ValueError, match="fit it again"):  # nor does the calibration hold any longer
+        check_regions(path, str(folder))
+    Calibration(temperature=2.0).save(folder / "calibration.json")
     with pytest.raises(ValueError, match="as it is now"):
         check_regions(path, str(folder))
     write(grounder="mine")  # from before fingerprints were kept

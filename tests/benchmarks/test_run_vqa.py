@@ -12,6 +12,8 @@ from benchmarks.checkpoints import recorded_training
 from benchmarks.compare import compare_runs
 from benchmarks.compare import main as compare_main
 from benchmarks.predictions import Predictions
+from benchmarks.run_config import BASELINES_ONLY
+from benchmarks.summary import pairs_of
 
 
 def test_controls_baselines_and_breakdowns(
@@ -172,3 +174,17 @@ def test_settings_that_do_not_fit_are_told(data, tmp_path, capsys):
         run_vqa.main([*flags, "--split", "test", "--model", "baselines"])
     with pytest.raises(ValueError, match="no sample left of 4 with offset 9"):
         run_vqa.main([*flags, "--offset", "9", "--model", "baselines"])
+
+
+def test_the_controls_are_compared_with_each_other():
+    every = ["none", "predicted", "oracle", "shuffled", "most-frequent"]
+    model = {"model": "nano"}
+    assert pairs_of(every, model) == [
+        ("predicted", "none"),
+        ("predicted", "oracle"),
+        ("predicted", "shuffled"),
+        ("predicted", "most-frequent"),
+        ("shuffled", "none"),
+    ]
+    assert pairs_of(["none", "shuffled"], model) == [("none", "shuffled")]
+    assert pairs_of(every, {"model": BASELINES_ONLY}) == []
