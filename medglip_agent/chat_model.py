@@ -66,6 +66,10 @@ class ChatConversation:
         self.turns = [*self.turns, list(messages)][-_TURNS_KEPT:]
 
 
+class ChatModelError(OSError):
+    """The chat model did not answer; the message says what to do."""
+
+
 class ChatModelAgent:
     """Answers questions by a chat model that calls the tools of a `MedGLIPAgent`.
 
@@ -161,6 +165,7 @@ class ChatModelAgent:
         Raises:
             ValueError: the question is empty or too long.
             RequestError: the box lies outside the picture.
+            ChatModelError: the chat model did not answer.
         """
         *_, last = self.stream(image, question, prior=prior, box=box, conversation=conversation)
         assert isinstance(last, Answer)
@@ -222,20 +227,30 @@ class ChatModelAgent:
         shown = CitedStream(citable)
         whole: Any = None  # a message, or the sum of its chunks
         with trace.step("chat", {"chat": self._name, "step": number}) as step:
-            for chunk in bound.stream(list(messages)):
+            for chunk in self._chunks(bound, messages):
                 whole = chunk if whole is None else whole + chunk
                 if piece := shown.feed(str(chunk.text)):
                     yield piece
             if rest := shown.close():
                 yield rest
             if whole is None:
-                raise RuntimeError(f"expected a reply of {self._name}, got none: is its server well?")
+                raise ChatModelError(f"expected a reply of {self._name}, got none: is its server well?")
             reply = message_chunk_to_message(whole)
             assert isinstance(reply, AIMessage)
             called = [str(call["name"]) for call in (*reply.tool_calls, *reply.invalid_tool_calls)]
             step.outcome = f"calls {', '.join(called)}" if called else str(reply.text)[:_SHOWN]
         yield trace.steps[-1]
         return reply
+
+    def _chunks(self, bound: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> Iterator[Any]:
+        """What the model says, piece by piece; whatever its client raises is one error of ours."""
+        try:
+            yield from bound.stream(list(messages))
+        except Exception as error:
+            raise ChatModelError(
+                f"the chat model {self._name} failed ({type(error).__name__}): see that its server runs and "
+                "knows the model, or leave the chat model out"
+            ) from error
 
 
 def _run_calls(reply: AIMessage, tools: Mapping[str, BaseTool], trace: Trace) -> Iterator[ToolMessage]:

@@ -160,7 +160,7 @@ def answer_question(
             else:
                 text += event
                 yield turn(reply_markdown(text), steps, cleared)
-    except (NotReadyError, ValueError) as error:
+    except (NotReadyError, ValueError, OSError) as error:  # OSError: a server does not answer
         raise UserError(str(error)) from error
 
 

@@ -20,7 +20,7 @@ from llm.types import Answer, Step
 from medglip_agent.agent import MedGLIPAgent
 from medglip_agent.answers import UNGROUNDED
 from medglip_agent.chat_config import ChatModelConfig, load_chat_model, read_chat_config
-from medglip_agent.chat_model import ChatConversation, ChatModelAgent
+from medglip_agent.chat_model import ChatConversation, ChatModelAgent, ChatModelError
 from medglip_agent.trace import append_trace, read_trace
 
 QUESTION = "Which lung is darker?"
@@ -147,6 +147,20 @@ def test_a_fault_of_ours_is_raised_and_the_turn_not_kept(
     talk = ChatConversation()
     with pytest.raises(ZeroDivisionError):
         ChatModelAgent(agent, model(LUNGS)).ask(chest, QUESTION, conversation=talk)
+    assert talk.turns == []
+
+
+def test_a_server_that_fails_is_named_with_a_remedy(agent: MedGLIPAgent, chest: MedicalImage) -> None:
+    class Gone(ScriptedModel):
+        def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+            raise TimeoutError("10.0.0.7 refused user secret")
+
+    talk = ChatConversation()
+    with pytest.raises(
+        ChatModelError, match=r"Gone failed \(TimeoutError\): see that its server runs"
+    ) as told:
+        ChatModelAgent(agent, Gone()).ask(chest, QUESTION, conversation=talk)
+    assert "secret" not in str(told.value)
     assert talk.turns == []
 
 

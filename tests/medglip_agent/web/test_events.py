@@ -102,6 +102,17 @@ def test_report_is_shown_sentence_by_sentence_and_taken_away(loader: AgentLoader
         list(report_picture(loader, None, []))
 
 
+def test_a_server_that_does_not_answer_is_told_in_a_sentence(
+    loader: AgentLoader, chest: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*args: object, **more: object) -> None:
+        raise ConnectionError("the chat model far failed (TimeoutError): see that its server runs")
+
+    monkeypatch.setattr(loader.get(), "stream", gone)
+    with pytest.raises(UserError, match="see that its server runs"):
+        list(answer_question(loader, open_example(chest), "Is it normal?", []))
+
+
 def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:
     session = open_example(chest)
     with pytest.raises(UserError, match="Ask something about the picture first"):
