@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,9 @@ from .citations import cited_regions
 from .describe import name_few, sentence_case
 from .evidence import ImageEvidence, vocabulary_for
 from .planner import Plan
+from .region_book import CitedStream
 from .request import Events, Request, RequestError
-from .streaming import read_stream
+from .streaming import Reply, read_stream
 from .trace import Trace, found
 from .workbench import Workbench
 
@@ -213,8 +215,8 @@ def _generate(
     inputs = {"vlm": Path(vlm.name).name, "question": prompt.text, "max_new_tokens": MAX_NEW_TOKENS}
     with trace.step("generation", inputs) as step:
         if streaming:
-            pieces = vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS)
-            text, confidence = yield from read_stream(pieces, bench.lock)
+            pieces = read_stream(vlm.stream(prompt, max_new_tokens=MAX_NEW_TOKENS), bench.lock)
+            text, confidence = yield from without_citations(pieces)
         else:
             with bench.lock:
                 generation = vlm.generate([prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
@@ -222,6 +224,21 @@ def _generate(
         step.outcome = text or "the model gave no text"
     yield trace.steps[-1]
     return text, confidence
+
+
+def without_citations(pieces: Generator[str, None, Reply]) -> Generator[str, None, Reply]:
+    """The pieces of a reply without what a model cites itself: the agent cites, when the reply is whole."""
+    shown = CitedStream(0)
+    with closing(pieces):
+        try:
+            while True:
+                if piece := shown.feed(next(pieces)):
+                    yield piece
+        except StopIteration as end:
+            reply: Reply = end.value
+    if rest := shown.close().rstrip():
+        yield rest
+    return reply
 
 
 def _stated(bench: Workbench, text: str, regions: Regions, trace: Trace) -> Answer:

@@ -129,6 +129,14 @@ def test_stream_yields_steps_pieces_and_the_same_answer(agent: MedGLIPAgent, che
     assert (streamed.text, streamed.confidence) == (asked.text, asked.confidence)
 
 
+def test_a_stream_shows_no_citation_of_the_model_s_own(
+    agent: MedGLIPAgent, chest: MedicalImage, vlm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vlm, "stream", lambda prompt, **more: iter(["left ", "[R", "9] lung", "[R1]"]))
+    pieces = [e for e in agent.stream(chest, "Which lung is more opaque?") if isinstance(e, str)]
+    assert "".join(pieces) == "left lung"
+
+
 def test_a_stream_without_confidence_gives_none(grounder: Any, chest: MedicalImage, vlm: Any) -> None:
     vlm.stream = lambda prompt, max_new_tokens: iter(["le", "ft"])
     *_, answer = MedGLIPAgent(grounder, vlm).stream(chest, "Which lung is more opaque?")
