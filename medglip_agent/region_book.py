@@ -18,7 +18,8 @@ from llm.report import CITATION, cited_regions
 
 from .citations import cite
 
-_LONGEST_MARK: Final = 48
+# The end of a text: space, and what may become a citation.
+_UNSETTLED: Final = re.compile(r"\s*(?:\[[Rr\d\s,;]*)?\Z")
 _SAME_PX: Final = 0.5
 
 
@@ -112,14 +113,13 @@ class CitedStream:
 
     def feed(self, piece: str) -> str:
         """Return what can be shown now."""
-        text = self._held + piece
-        start = text.rfind("[")
-        open_mark = start >= 0 and "]" not in text[start:] and len(text) - start <= _LONGEST_MARK
-        cut = len(text[:start].rstrip()) if open_mark else len(text.rstrip())
-        self._held = text[cut:]
-        return renumber(text[:cut], self._numbers)
+        text = renumber(self._held + piece, self._numbers)  # first: what it removes may open a mark
+        unsettled = _UNSETTLED.search(text)
+        assert unsettled is not None  # it may be empty
+        self._held = unsettled[0]
+        return text[: unsettled.start()]
 
     def close(self) -> str:
         """Return the rest."""
         rest, self._held = self._held, ""
-        return renumber(rest, self._numbers)
+        return rest

@@ -48,9 +48,9 @@ DONE = b"data: [DONE]\n\n"
 
 
 class TextFlow:
-    """The language model's pieces as they come, so that they add up to the answer in its final wording.
+    """The agent's pieces as they come, so that they add up to the answer in its final wording.
 
-    The answer drops the model's own [Rn] marks and ends differently, so what may still change is held back.
+    The answer ends differently, so what may still change is held back.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class TextFlow:
     def piece(self, text: str) -> str:
         """Return what of the text so far may be sent now."""
         self._raw += text
-        settled = self._raw.partition("[")[0].lstrip().rstrip(" \n\t.")
+        settled = self._raw.lstrip().rstrip(" \n\t.")
         new = settled[len(self._sent) :]
         self._sent += new
         return new

@@ -76,3 +76,23 @@ def test_a_stream_shows_what_the_whole_would(size: int) -> None:
     stream = CitedStream(2)
     pieces = [stream.feed(text[i : i + size]) for i in range(0, len(text), size)]
     assert "".join([*pieces, stream.close()]) == renumber(text, range(2))
+
+
+@given(st.lists(st.text(alphabet="[R129, ]x", max_size=6), max_size=8), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_no_forged_citation_is_streamed(pieces: list[str], count: int) -> None:
+    stream = CitedStream(count)
+    shown = ""
+    for piece in pieces:
+        shown += stream.feed(piece)
+        assert not forged(shown, count)
+    assert not forged(shown + stream.close(), count)
+
+
+@pytest.mark.parametrize(
+    "pieces", [("see [[R9]", "R9] it"), ("see [R", "9" * 99, "] it"), ("see", *[" [R9,", " 9"] * 20, "] it")]
+)
+def test_no_length_and_no_nesting_gets_a_forged_citation_through(pieces: tuple[str, ...]) -> None:
+    stream = CitedStream(0)
+    shown = [*map(stream.feed, pieces), stream.close()]
+    assert not forged("".join(shown), 0)
