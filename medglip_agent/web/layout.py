@@ -1,4 +1,4 @@
-"""The page: widgets, where they stand, and which function each of them calls. No image or model logic."""
+"""The page: which function each of its widgets calls (`widgets.py` says where they stand). No model logic."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import gradio as gr
-from PIL import Image
-
-from grounding.types import MedicalImage
 
 from ..examples import Example
-from ..exports import FORMATS
 from .events import (
     UPLOADS,
     Message,
@@ -30,19 +26,14 @@ from .events import (
     show_view,
 )
 from .loading import AgentLoader
-from .panels import LIMITS, download_html, header_html, notice_html, status_html, trace_html
-from .session import UNKNOWN_MODALITY, Session, caption, modality_choices
+from .panels import download_html, status_html, trace_html
+from .session import UNKNOWN_MODALITY, Session, caption
 from .viewer import picture_html, regions_html
+from .widgets import Widgets
 
 _HERE: Final = Path(__file__).parent
-_THUMBNAIL: Final = 224  # pixels
 _CACHE_SECONDS: Final = 3600  # gradio's copies of uploads go after this time; ours go with the session
-_SESSION_SECONDS: Final = 4 * 3600
 _PRIVATE: Final = "private"  # events of the page itself are no endpoints
-_ASK_SOMETHING: Final = (
-    "### Ask about the picture\nThe answer cites its evidence as R1, R2 … "
-    "Point at a citation to see its box light up."
-)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -77,129 +68,21 @@ def build_page(loader: AgentLoader, examples: Sequence[Example]) -> gr.Blocks:
     return _Page(loader, examples).blocks
 
 
-class _Page:
-    """Widgets by name, so that event functions can say what they change."""
+class _Page(Widgets):
+    """The widgets, and what each of them does."""
 
     def __init__(self, loader: AgentLoader, examples: Sequence[Example]) -> None:
         self.loader = loader
         self.examples = list(examples)
         with gr.Blocks(title="Med-GLIP Agent", delete_cache=(_CACHE_SECONDS, _CACHE_SECONDS)) as self.blocks:
-            self.session = gr.State(None, time_to_live=_SESSION_SECONDS)
-            self._header()
-            self._sources()
-            with gr.Row(elem_id="mg-main", equal_height=False):
-                with gr.Column(scale=6, min_width=340):
-                    self._picture()
-                with gr.Column(scale=5, min_width=340):
-                    self._chat()
+            super().__init__(loader.status, self.examples)
             self._wire()
             self._endpoints()
-
-    # ---- widgets -------------------------------------------------------------------------------------
-
-    def _header(self) -> None:
-        with gr.Row(elem_id="mg-header"):
-            gr.HTML(header_html(), elem_id="mg-title")
-            gr.HTML(notice_html(), elem_id="mg-notice")
-            self.status = gr.HTML(status_html(self.loader.status), elem_id="mg-status")
-
-    def _sources(self) -> None:
-        with gr.Row(elem_id="mg-sources"):
-            self.upload = gr.File(
-                label="Open a file", show_label=False, elem_id="mg-upload", height=104, scale=2, min_width=240
-            )
-            self.gallery = gr.Gallery(
-                [(_thumbnail(example), example.title) for example in self.examples],
-                label="Examples",
-                show_label=False,
-                columns=max(1, len(self.examples)),
-                rows=1,
-                height=104,
-                object_fit="cover",
-                allow_preview=False,
-                buttons=[],
-                elem_id="mg-examples",
-                scale=7,
-                min_width=300,
-            )
-
-    def _picture(self) -> None:
-        self.picture = gr.HTML(picture_html(None), elem_id="mg-picture")
-        self.caption = gr.HTML("", elem_id="mg-caption")
-        self.frame = gr.Slider(
-            0, 1, value=0, step=1, label="Frame or slice", visible=False, elem_id="mg-frame"
-        )
-        self.regions = gr.HTML(regions_html(None), elem_id="mg-regions")
-        with gr.Row(elem_id="mg-controls"):
-            self.min_score = gr.Slider(
-                0, 1, value=0, step=0.01, label="Hide boxes below score", elem_id="mg-score", min_width=180
-            )
-            self.modality = gr.Dropdown(
-                modality_choices(),
-                value=UNKNOWN_MODALITY,
-                label="Kind of image",
-                elem_id="mg-kind",
-                min_width=160,
-            )
-            self.box = gr.Textbox(
-                label="Marked part (draw it, or x1, y1, x2, y2 in px)",
-                placeholder="nothing is marked",
-                max_lines=1,
-                elem_id="mg-box",
-                min_width=180,
-            )
-            self.window = gr.Dropdown(
-                [], label="Grey window", visible=False, elem_id="mg-window", min_width=140
-            )
-
-    def _chat(self) -> None:
-        self.chat = gr.Chatbot(
-            [],
-            show_label=False,
-            height=430,
-            placeholder=_ASK_SOMETHING,
-            buttons=[],
-            layout="bubble",
-            latex_delimiters=[],
-            feedback_options=None,
-            elem_id="mg-chat",
-        )
-        self.suggestions = gr.Dataset(
-            components=[gr.Textbox(visible=False)],
-            samples=[[""]],
-            label="Try",
-            elem_id="mg-suggestions",
-            visible=False,
-        )
-        self.question = gr.Textbox(
-            placeholder="Ask about the picture, or say “show the …”",
-            show_label=False,
-            submit_btn="Ask",
-            max_lines=3,
-            autofocus=True,
-            elem_id="mg-question",
-        )
-        with gr.Accordion("Compare with an earlier picture", open=False, elem_id="mg-compare"):
-            self.prior = gr.File(label="Earlier picture of the same", elem_id="mg-prior", height=104)
-        self.report = gr.Button("Report this picture", size="sm", elem_id="mg-report")
-        gr.HTML(f'<p class="mg-limits">{LIMITS}</p>')
-        with gr.Accordion("Take the answer away", open=False, elem_id="mg-export"):
-            self.format = gr.Dropdown(
-                [(_format_words(suffix), suffix) for suffix in FORMATS],
-                value=None,
-                label="Format",
-                elem_id="mg-format",
-            )
-            self.download = gr.HTML("", elem_id="mg-download")
-        with gr.Accordion("Trace: what was done", open=False, elem_id="mg-trace"):
-            self.trace = gr.HTML(trace_html(()))
-
-    # ---- events --------------------------------------------------------------------------------------
 
     def _wire(self) -> None:
         opened = [
             self.upload,
-            *self._shown(),
+            *self.shown(),
             self.frame,
             self.modality,
             self.window,
@@ -208,7 +91,7 @@ class _Page:
             self.prior,
             self.box,
         ]
-        answered = [*self._shown(), self.chat]
+        answered = [*self.shown(), self.chat]
         asked = {
             "fn": self._on_ask,
             "inputs": [self.session, self.question, self.chat, self.min_score, self.prior, self.box],
@@ -238,9 +121,9 @@ class _Page:
         self.upload.upload(self._on_upload, self.upload, opened, **quiet)
         self.gallery.select(self._on_example, None, opened, **quiet)
         view = [self.session, self.frame, self.window, self.modality]
-        self.frame.input(self._on_view, view, self._shown(), trigger_mode="always_last", **quiet)
+        self.frame.input(self._on_view, view, self.shown(), trigger_mode="always_last", **quiet)
         for choice in (self.window, self.modality):  # select, since a dropdown's input event comes twice
-            choice.select(self._on_view, view, self._shown(), **quiet)
+            choice.select(self._on_view, view, self.shown(), **quiet)
         self.format.select(
             self._on_export,
             [self.session, self.format],
@@ -265,17 +148,6 @@ class _Page:
             )
         timer = gr.Timer(1.0)
         timer.tick(self._on_tick, None, [self.status, timer], show_progress="hidden", api_visibility=_PRIVATE)
-
-    def _shown(self) -> list[Any]:
-        return [
-            self.session,
-            self.picture,
-            self.caption,
-            self.regions,
-            self.trace,
-            self.format,
-            self.download,
-        ]
 
     def _on_upload(self, path: str | None) -> dict[Any, Any]:
         return self._opened(_told(open_upload, path), ("What is shown in this image?", "What organ is seen?"))
@@ -385,20 +257,9 @@ class _Page:
         )
 
 
-def _format_words(suffix: str) -> str:
-    form = FORMATS[suffix]
-    return f"{form.title}: copies patient and study from your file" if form.identifies else form.title
-
-
 def _told(act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Call `act`; what the user can put right is shown to them as a sentence."""
     try:
         return act(*args, **kwargs)
     except UserError as error:
         raise gr.Error(str(error), title="Sorry", print_exception=False) from error
-
-
-def _thumbnail(example: Example) -> Image.Image:
-    picture = Image.fromarray(MedicalImage.open(example.path).pixels)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return picture
