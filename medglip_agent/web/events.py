@@ -14,6 +14,7 @@ from grounding.images import MAX_PIXELS, ImageError
 from grounding.probe import Limits
 from llm.types import Answer, Step
 
+from ..chat_model import ChatModelError
 from ..citations import cited_regions
 from ..examples import Example
 from ..exports import FORMATS, ExportError, Result, SourceFrame, models_of, result_to_dict
@@ -124,7 +125,7 @@ def answer_question(
 
     Raises:
         UserError: there is no picture or no question, the earlier picture or the box is none, the models
-            are not there, or the question is refused.
+            are not there, the question is refused, or the chat model does not answer.
     """
     if session is None:
         raise UserError("Open an image or click an example first, then ask.")
@@ -160,7 +161,7 @@ def answer_question(
             else:
                 text += event
                 yield turn(reply_markdown(text), steps, cleared)
-    except (NotReadyError, ValueError, OSError) as error:  # OSError: a server does not answer
+    except (NotReadyError, ValueError, ChatModelError) as error:
         raise UserError(str(error)) from error
 
 
@@ -240,7 +241,8 @@ def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str
         modality: DICOM code of the picture; empty = what the file says.
 
     Raises:
-        UserError: the file is no picture, the question is empty or refused, or the models are not there.
+        UserError: the file is no picture, the question is empty or refused, the models are not there, or the
+            chat model does not answer.
     """
     if not question.strip():
         raise UserError("Write a question first.")
@@ -248,7 +250,7 @@ def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str
     agent = _agent(loader)
     try:
         answer = agent.ask(image, question)
-    except ValueError as error:
+    except (ValueError, ChatModelError) as error:
         raise UserError(str(error)) from error
     return result_to_dict(Result(image, answer, models_of(agent), question))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from html import escape
@@ -33,7 +34,10 @@ from .widgets import Widgets
 
 _HERE: Final = Path(__file__).parent
 _CACHE_SECONDS: Final = 3600  # gradio's copies of uploads go after this time; ours go with the session
+_FAULT: Final = "This failed, and not by your doing. The app's log tells where."
 _PRIVATE: Final = "private"  # events of the page itself are no endpoints
+
+_LOG = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -258,8 +262,11 @@ class _Page(Widgets):
 
 
 def _told(act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call `act`; what the user can put right is shown to them as a sentence."""
+    """Call `act`; what the user can put right is told in a sentence, a fault of ours goes to the log."""
     try:
         return act(*args, **kwargs)
     except UserError as error:
         raise gr.Error(str(error), title="Sorry", print_exception=False) from error
+    except Exception as error:
+        _LOG.exception("a fault on the page")
+        raise gr.Error(_FAULT, title="Sorry", print_exception=False) from error

@@ -70,3 +70,15 @@ def test_mistakes_are_sentences(
     with pytest.raises(AppError, match=said) as told:
         client.predict(handle_file(path), *arguments, api_name="/ask")
     assert "Traceback" not in str(told.value) and ".py" not in str(told.value)
+
+
+def test_a_fault_of_ours_is_told_without_its_words(
+    client: Client, chest: Example, loader: AgentLoader, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("SECRET^DETAIL")
+
+    monkeypatch.setattr(loader.get(), "ask", fail)
+    with pytest.raises(AppError, match="log tells where") as told:
+        client.predict(handle_file(chest.path), "Why?", "CR", api_name="/ask")
+    assert "SECRET" not in str(told.value) + "".join(capfd.readouterr())

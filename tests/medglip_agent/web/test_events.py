@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from grounding.probe import Limits
+from medglip_agent.chat_model import ChatModelError
 from medglip_agent.examples import Example, examples
 from medglip_agent.web.events import (
     Turn,
@@ -106,11 +107,14 @@ def test_a_server_that_does_not_answer_is_told_in_a_sentence(
     loader: AgentLoader, chest: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*args: object, **more: object) -> None:
-        raise ConnectionError("the chat model far failed (TimeoutError): see that its server runs")
+        raise ChatModelError("the chat model far failed (TimeoutError): see that its server runs")
 
     monkeypatch.setattr(loader.get(), "stream", gone)
+    monkeypatch.setattr(loader.get(), "ask", gone)
     with pytest.raises(UserError, match="see that its server runs"):
         list(answer_question(loader, open_example(chest), "Is it normal?", []))
+    with pytest.raises(UserError, match="see that its server runs"):
+        ask_file(loader, str(chest.path), "Is it normal?", "CR")
 
 
 def test_answer_is_taken_away(loader: AgentLoader, chest: Example) -> None:
