@@ -13,12 +13,21 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
+
+from grounding.types import Regions
+from llm.types import Answer, Report
+
+from .report import report_text
+
+if TYPE_CHECKING:
+    from .exports import Result
 
 _START: Final = "0" * 64
 _OPENING: Final = b'{"seq": '  # of every line
@@ -68,7 +77,7 @@ class AuditLog:
         """Write one line, whole and on the disk before this returns; return its hash.
 
         Args:
-            event: what happened, e.g. "ask".
+            event: what happened, e.g. "answer".
             fields: plain JSON types.
 
         Raises:
@@ -86,23 +95,29 @@ class AuditLog:
         file.truncate(end)
         return _write(file, last, "recovered", {"dropped_bytes": cut})
 
-    def answered(self, event: str, *, image: str, question: str, answer: str, **facts: Any) -> str:
-        """Write that something was answered: hashes of image and answer, the texts only with `keep_texts`.
+    def answered(self, result: Result) -> str:
+        """Write that something was answered, reported or found; the texts only with `keep_texts`."""
+        content = result.content
+        said = _said(content)
+        fields = {
+            "image_sha256": result.image.source_id,
+            "answer_sha256": hashlib.sha256(said.encode()).hexdigest(),
+            "modality": result.image.modality,
+            "abstained": isinstance(content, Answer) and content.abstained,
+            "regions": len(result.regions),
+        }
+        texts = {"question": result.question, "answer": said} if self.keep_texts else {}
+        return self.append(result.kind, {**fields, **texts})
 
-        Args:
-            event: "ask", "ground" or "report".
-            image: `source_id` of the image, a hash of its pixels.
-            question: what was asked.
-            answer: what was said.
-            facts: more that is no text of a user, plain JSON types.
-        """
-        texts = {"question": question, "answer": answer} if self.keep_texts else {}
-        fields = {"image_sha256": image, "answer_sha256": hashlib.sha256(answer.encode()).hexdigest()}
-        return self.append(event, {**fields, **facts, **texts})
+
+def _said(content: Answer | Report | Regions) -> str:
+    if isinstance(content, Regions):
+        return ", ".join(content.phrases)
+    return content.text if isinstance(content, Answer) else report_text(content)
 
 
 def verify(path: Path, expected_head: str | None = None) -> Chain:
-    """Check every line of a log.
+    """Check every line of a log; what is appended meanwhile is left for the next time.
 
     Args:
         path: the log.
@@ -112,15 +127,21 @@ def verify(path: Path, expected_head: str | None = None) -> Chain:
         AuditError: a line is changed, absent, inserted or cut short, or the noted hash is not there.
         OSError: the file cannot be read.
     """
+    lock = Path(f"{path}.lock")  # where nobody writes there is none, and maybe no leave to make one
     head, count, seen = _START, 0, expected_head is None
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            record = _parse(line, f"line {number}")
+        with FileLock(lock) if lock.exists() else nullcontext():
+            end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        while file.tell() < end:
+            record = _parse(file.readline(), f"line {count + 1}")
             stated = record.pop("hash")
             if record.get("seq") != count or record.get("prev") != head:
-                raise AuditError(f"line {number}: does not follow the line before; one was removed or added")
+                raise AuditError(
+                    f"line {count + 1}: does not follow the line before; one was removed or added"
+                )
             if _digest(record) != stated:
-                raise AuditError(f"line {number}: was changed after it was written")
+                raise AuditError(f"line {count + 1}: was changed after it was written")
             head, count, seen = stated, count + 1, seen or stated == expected_head
     if not seen:
         raise AuditError(f"the chain of {count} lines does not hold the noted hash; lines were cut off")

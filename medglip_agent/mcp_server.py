@@ -158,7 +158,7 @@ class Tools:
         question: str = "",
     ) -> CallToolResult:
         """Queue the work and tell what goes wrong in words of ours."""
-        job = partial(self._results, name, path, view, work, question)
+        job = partial(self._results, path, view, work, question)
         try:
             async with self._lane.admission(), aclosing(self._lane.run(job)) as results:
                 return _told(await anext(results))
@@ -174,7 +174,6 @@ class Tools:
 
     def _results(
         self,
-        name: str,
         path: str,
         view: View,
         work: Callable[[MedicalImage], Answer | Report | Regions],
@@ -187,8 +186,7 @@ class Tools:
         )
         result = Result(image, work(image), self._models, question)
         if self._audit is not None:
-            words = _words(result)
-            self._audit.answered(name, image=image.source_id, question=question, answer=words)
+            self._audit.answered(result)
         yield result
 
 

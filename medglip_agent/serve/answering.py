@@ -68,15 +68,7 @@ class Answering:
             if not isinstance(event, Answer):
                 yield event
                 continue
-            if self.audit is not None:
-                self.audit.answered(
-                    "ask",
-                    image=image.source_id,
-                    question=request.question,
-                    answer=event.text,
-                    modality=image.modality,
-                    abstained=event.abstained,
-                    regions=len(event.regions),
-                )
             result = Result(image, event, self.models, request.question)
+            if self.audit is not None:
+                self.audit.answered(result)
             yield Reply(event.text, result_to_dict(result))

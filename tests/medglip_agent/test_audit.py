@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -9,11 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import numpy as np
 import pytest
+from filelock import FileLock
 
+from grounding.types import MedicalImage, Regions
+from llm.types import Answer, Finding, Report
 from medglip_agent.audit import AuditError, AuditLog, verify
+from medglip_agent.exports import Result
 
 
 @pytest.fixture
@@ -68,12 +75,42 @@ def test_a_noted_hash_tells_that_the_end_was_cut_off(log: AuditLog) -> None:
 
 
 def test_texts_are_hashed_unless_asked_for(tmp_path: Path) -> None:
-    said = {"image": "ab" * 32, "question": "Has Mrs Smith a tumour?", "answer": "no [R1]."}
-    AuditLog(tmp_path / "a").answered("ask", **said, modality="CR")
-    AuditLog(tmp_path / "b", keep_texts=True).answered("ask", **said)
+    image = MedicalImage.from_array(np.zeros((4, 6), dtype=np.uint8), modality="CR")
+    answer = Answer("no [R1].", Regions.empty((4, 6)), None, False, ())
+    result = Result(image, answer, question="Has Mrs Smith a tumour?")
+    AuditLog(tmp_path / "a").answered(result)
+    AuditLog(tmp_path / "b", keep_texts=True).answered(result)
     without, with_texts = (tmp_path / "a").read_text(), (tmp_path / "b").read_text()
-    assert "Smith" not in without and "R1" not in without and "ab" * 32 in without
+    assert "Smith" not in without and "R1" not in without
     assert "Smith" in with_texts and "R1" in with_texts
+
+
+def test_every_kind_of_result_has_a_line(log: AuditLog) -> None:
+    image = MedicalImage.from_array(np.zeros((4, 6), dtype=np.uint8), modality="CR")
+    one = Regions(np.array([[0, 0, 2, 2]]), np.array([0.5]), np.array([0]), ("left lung",), (4, 6))
+    none = Answer("I cannot answer this.", Regions.empty((4, 6)), None, True, (), "Nothing found.")
+    report = Report((Finding("Left lung is seen.", (0,), True),), "Nothing else.", one)
+    for content in (one, none, report):
+        log.answered(Result(image, content))
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    told = [tuple(line[key] for key in ("event", "modality", "abstained", "regions")) for line in lines]
+    assert told == [("grounding", "CR", False, 1), ("answer", "CR", True, 0), ("report", "CR", False, 1)]
+    assert {line["image_sha256"] for line in lines} == {image.source_id}
+    assert lines[1]["answer_sha256"] == hashlib.sha256(b"I cannot answer this.").hexdigest()
+    assert len({line["answer_sha256"] for line in lines}) == 3
+
+
+def test_a_line_being_written_is_no_fault_of_the_log(log: AuditLog) -> None:
+    head = log.append("answer", {})
+    log.append("answer", {})
+    whole = log.path.read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(f"{log.path}.lock"):
+            log.path.write_bytes(whole[:-9])
+            verifying = pool.submit(verify, log.path, head)
+            wait([verifying], 0.2)
+            log.path.write_bytes(whole)
+        assert verifying.result().count == 2
 
 
 def test_a_line_cut_short_is_dropped_and_that_is_logged(log: AuditLog) -> None:

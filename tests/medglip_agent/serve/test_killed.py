@@ -93,6 +93,6 @@ def test_kill_9_and_restart_leave_the_audit_log_intact(tmp_path: Path) -> None:
         last = ask(address, 251)["image"]["source_id"]
         chain = verify(audit)
         lines = [json.loads(line) for line in audit.read_text().splitlines()]
-        logged = [line["image_sha256"] for line in lines if line["event"] == "ask"]
+        logged = [line["image_sha256"] for line in lines if line["event"] == "answer"]
         assert chain.count == len(lines) and logged[-1] == last
         assert set(answered) <= set(logged)
