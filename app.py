@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside look-ups
 
 from medglip_agent import MedGLIPAgent
+from medglip_agent.audit import AuditLog
 from medglip_agent.chat_model import ChatModelAgent
 from medglip_agent.examples import examples
+from medglip_agent.redact import log_safely
 from medglip_agent.uploads import sweep
 from medglip_agent.web.layout import build_page, launch_options
 from medglip_agent.web.loading import AgentLike, AgentLoader
@@ -19,8 +22,10 @@ from medglip_agent.web.loading import AgentLike, AgentLoader
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the chat on this machine until it is stopped."""
     args = parse_arguments(argv)
+    log_safely()
     sweep()
-    loader = AgentLoader(lambda say: load_agent(args, say))
+    audit = None if args.audit is None else AuditLog(args.audit)
+    loader = AgentLoader(lambda say: load_agent(args, say), audit)
     loader.start()
     page = build_page(loader, examples())
     print(f"Med-GLIP Agent: opening http://{args.host}:{args.port} (stop with Ctrl-C)", flush=True)
@@ -56,6 +61,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--segmenter", metavar="FOLDER", help="a SAM or MedSAM model, for outlines")
     parser.add_argument(
         "--chat-model", metavar="YAML", help="a chat model that leads the tools (docs/agent.md)"
+    )
+    parser.add_argument(
+        "--audit", type=Path, metavar="JSONL", help="append a line an answer to this log (docs/serve.md)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     return parser.parse_args(argv)

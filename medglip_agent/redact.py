@@ -20,8 +20,8 @@ _PATTERNS: Final = (
     (re.compile(r"\b(?:19|20)\d\d-?[01]\d-?[0-3]\d\b"), "[date]"),
     (re.compile(r"\b\d{6,}\b"), "[number]"),
 )
-# Libraries that quote the files they read.
-_READERS: Final = ("pydicom", "nibabel", "PIL", "highdicom")
+# Libraries that quote the files they read, or the addresses they call.
+_SILENT: Final = ("pydicom", "nibabel", "PIL", "highdicom", "httpx")
 
 
 def redact(text: str) -> str:
@@ -42,8 +42,8 @@ class RedactingFilter(logging.Filter):
     """Withholds identifiers from a record; an exception is told by its kind and place."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; it always passes, except what image readers say."""
-        if record.name.partition(".")[0] in _READERS:
+        """Rewrite the record in place; it always passes, except what quoting libraries say."""
+        if record.name.partition(".")[0] in _SILENT:
             return False
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:

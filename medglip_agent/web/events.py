@@ -154,6 +154,7 @@ def answer_question(
             if isinstance(event, Answer):
                 cited = () if event.abstained else cited_regions(event.text)
                 state = replace(cleared, regions=event.regions, cited=cited, question=question, answer=event)
+                loader.logged(Result(session.image, event, question=question))
                 yield turn(answer_markdown(event), event.steps, state)
             elif isinstance(event, Step):
                 steps = (*steps, event)
@@ -183,6 +184,7 @@ def report_picture(loader: AgentLoader, session: Session | None, messages: list[
         yield turn(f"*{plain(message)}*", (), cleared)
     yield turn("*Writing the report ...*", (), cleared)
     report = _agent(loader).report(session.image)
+    loader.logged(Result(session.image, report))
     cited = tuple(dict.fromkeys(index for finding in report.findings for index in finding.region_ids))
     state = replace(cleared, regions=report.regions, cited=cited, answer=report)
     yield turn(report_markdown(report), report.steps, state)
@@ -228,7 +230,7 @@ def ground_file(
     image = open_upload(path, modality or None).image
     agent = _agent(loader)
     regions = agent.ground(image, phrases, box_threshold=min_score)
-    return result_to_dict(Result(image, regions, models_of(agent)))
+    return result_to_dict(loader.logged(Result(image, regions, models_of(agent))))
 
 
 def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str = "") -> dict[str, Any]:
@@ -252,7 +254,7 @@ def ask_file(loader: AgentLoader, path: str | None, question: str, modality: str
         answer = agent.ask(image, question)
     except (ValueError, ChatModelError) as error:
         raise UserError(str(error)) from error
-    return result_to_dict(Result(image, answer, models_of(agent), question))
+    return result_to_dict(loader.logged(Result(image, answer, models_of(agent), question)))
 
 
 def export_answer(loader: AgentLoader, session: Session | None, suffix: str) -> tuple[str, bytes]:

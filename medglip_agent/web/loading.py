@@ -14,33 +14,15 @@ from grounding.types import MedicalImage, Regions
 from llm.types import Answer, Report
 
 from ..agent import StreamEvent
-from ..protocols import GrounderLike, SegmenterLike, VisionLanguageModelLike
+from ..audit import AuditLog
+from ..exports import Result
+from ..exports.provenance import HasModels
 
 _LOG = logging.getLogger(__name__)
 
 
-class AgentLike(Protocol):
+class AgentLike(HasModels, Protocol):
     """What the page needs from `medglip_agent.MedGLIPAgent`."""
-
-    @property
-    def grounder(self) -> GrounderLike:
-        """Finds regions."""
-        ...
-
-    @property
-    def vlm(self) -> VisionLanguageModelLike | None:
-        """Answers questions."""
-        ...
-
-    @property
-    def segmenter(self) -> SegmenterLike | None:
-        """Draws masks."""
-        ...
-
-    @property
-    def models(self) -> dict[str, str]:
-        """Role -> model name."""
-        ...
 
     def new_conversation(self) -> Any:
         """Return what a session keeps and hands over with each question; each agent has its own kind."""
@@ -90,11 +72,11 @@ class NotReadyError(RuntimeError):
 
 
 class AgentLoader:
-    """Holds the one agent that all sessions share (it keeps no conversation)."""
+    """Holds the one agent that all sessions share (it keeps no conversation), and the log of its answers."""
 
-    def __init__(self, load: LoadAgent) -> None:
-        """Take the function that loads the agent; nothing starts yet."""
-        self._load = load
+    def __init__(self, load: LoadAgent, audit: AuditLog | None = None) -> None:
+        """Take the function that loads the agent, and where answers are logged; nothing starts yet."""
+        self._load, self._audit = load, audit
         self._agent: AgentLike | None = None
         self._done = threading.Event()
         self._status = LoadStatus("loading", "Starting ...")
@@ -118,6 +100,16 @@ class AgentLoader:
         if self._agent is None:
             raise NotReadyError(self._status.message)
         return self._agent
+
+    def logged(self, result: Result) -> Result:
+        """Write an answer into the audit log, where there is one, before it is shown; return it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._audit is not None:
+            self._audit.answered(result)
+        return result
 
     def _run(self) -> None:
         try:

@@ -37,8 +37,9 @@ def test_records_are_rewritten_after_formatting() -> None:
     assert item.getMessage() == "opened [name]"
 
 
-def test_readers_are_silent() -> None:
-    assert not RedactingFilter().filter(record("pydicom.reader", "bad value Smith"))
+@pytest.mark.parametrize("library", ["pydicom.reader", "httpx"])
+def test_who_quotes_is_silent(library: str) -> None:
+    assert not RedactingFilter().filter(record(library, "bad value Smith"))
 
 
 def test_errors_are_told_by_kind_and_place() -> None:
