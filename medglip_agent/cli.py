@@ -18,16 +18,12 @@ from .data_cli import add_data_commands
 from .serve_cli import add_serve_commands
 
 if TYPE_CHECKING:
-    from grounding.types import MedicalImage, Regions, Window
+    from grounding.types import MedicalImage, Regions
     from llm.types import Answer, Report
 
     from .agent import MedGLIPAgent
     from .chat_model import ChatModelAgent
     from .exports import Result
-
-
-class UsageError(Exception):
-    """A mistake in the call: told in one line, exit code 2."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("medglip: interrupted", file=sys.stderr)
         return 130
-    except (UsageError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if args.debug:
             raise
         print(f"medglip: {' '.join(str(error).split())}", file=sys.stderr)
@@ -163,7 +159,7 @@ def _print_answer(answer: Answer) -> None:
 
 def _ground(args: argparse.Namespace) -> int:
     if not any(phrase.strip() for phrase in args.phrases):
-        raise UsageError("expected at least one phrase such as 'left lung', got none")
+        raise ValueError("expected at least one phrase such as 'left lung', got none")
     image, agent = _open(args)
     regions = agent.ground(image, args.phrases)
     result = _result(args, agent, image, regions)
@@ -211,9 +207,9 @@ def _open(args: argparse.Namespace) -> tuple[MedicalImage, MedGLIPAgent]:
     """Read the image first: a wrong file should fail before any model loads."""
     threshold = args.box_threshold
     if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise UsageError(f"--box-threshold must lie in [0, 1], got {threshold}")
+        raise ValueError(f"--box-threshold must lie in [0, 1], got {threshold}")
     if args.out is not None and args.out.suffix.lower() != ".png":
-        raise UsageError(f"--out must end in .png, got {args.out.name!r}")
+        raise ValueError(f"--out must end in .png, got {args.out.name!r}")
     _check_exports(args)
     image = _read(args, args.image, args.frame)
 
@@ -234,6 +230,8 @@ def _read(args: argparse.Namespace, path: Path, frame: int) -> MedicalImage:
     """Read an image with the window and the modality of the call."""
     from grounding.types import MedicalImage
 
+    from .request import parse_window
+
     window = None if args.window is None else parse_window(args.window)
     modality = None if args.modality is None else args.modality.upper()
     return MedicalImage.open(path, frame=frame, window=window, modality=modality)
@@ -249,22 +247,7 @@ def _chat_model(path: Path) -> Callable[[MedGLIPAgent], ChatModelAgent]:
         model = load_chat_model(config)
         return lambda agent: ChatModelAgent(agent, model, max_steps=config.max_steps)
     except (ImportError, TypeError) as error:  # of what the file names
-        raise UsageError(str(error)) from error
-
-
-def parse_window(text: str) -> Window:
-    """Return the window that "CENTER,WIDTH" names, e.g. "40,400".
-
-    Raises:
-        UsageError: `text` is not two numbers.
-    """
-    from grounding.types import Window
-
-    try:
-        center, width = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--window must be CENTER,WIDTH such as 40,400, got {text!r}") from None
-    return Window(center, width)
+        raise ValueError(str(error)) from error
 
 
 def _say(message: str) -> None:

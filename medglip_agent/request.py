@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from grounding.types import MedicalImage
+from grounding.types import MedicalImage, Window
 from llm.types import Answer, Step
 
 from .planner import NO_TURNS, Conversation
@@ -35,6 +35,21 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     except ValueError:
         raise RequestError(f"a box must be X1,Y1,X2,Y2 such as 10,20,90,180, got {text!r}") from None
     return x1, y1, x2, y2
+
+
+def parse_window(text: str) -> Window:
+    """Return the grey window that "CENTER,WIDTH" names, in rescaled units, e.g. "40,400".
+
+    Raises:
+        RequestError: `text` is not two numbers with a width above 0.
+    """
+    try:
+        center, width = (float(part) for part in text.split(","))
+        return Window(center, width)
+    except ValueError:
+        raise RequestError(
+            f"a window must be CENTER,WIDTH such as 40,400, the width above 0, got {text!r}"
+        ) from None
 
 
 @dataclass

@@ -170,7 +170,13 @@ def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["ask", "bad.png", "What?"], "medglip: bad.png is not an image: save it as PNG\n"),
-        ([*ASK, "--window", "wide"], "medglip: --window must be CENTER,WIDTH such as 40,400, got 'wide'\n"),
+        *(
+            (
+                [*ASK, "--window", window],
+                f"medglip: a window must be CENTER,WIDTH such as 40,400, the width above 0, got {window!r}\n",
+            )
+            for window in ("wide", "40", "40,0", "nan,1")
+        ),
         ([*ASK, "--box", "1,2,3"], "medglip: a box must be X1,Y1,X2,Y2 such as 10,20,90,180, got '1,2,3'\n"),
         ([*ASK, "--out", "a.jpg"], "medglip: --out must end in .png, got 'a.jpg'\n"),
         ([*ASK, "--box-threshold", "2"], "medglip: --box-threshold must lie in [0, 1], got 2.0\n"),
