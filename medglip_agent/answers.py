@@ -9,9 +9,10 @@ from grounding.types import MedicalImage, Regions
 from llm.confidence import Certainty
 from llm.types import Answer, Report, SpatialPrompt, Step
 
-from .citations import choose_citations, cite, cited_regions, contradiction, strip_citations
+from .citations import choose_citations, cite, contradiction, strip_citations
 from .confidence import RAW, answer_confidence, confidence_text
 from .describe import describe_region, sentence_case
+from .region_book import forged
 from .report import report_text
 from .trace import Trace
 
@@ -50,9 +51,8 @@ def cited_answer(
         return abstain("The language model gave no answer.", regions, trace.steps)
     with trace.step("citation", {"answer": words}) as step:
         cited = choose_citations(prompt.text, words, regions, prompt.image.modality)
-        invented = [i for i in cited_regions(text) if not 0 <= i < len(regions)]
         step.outcome = cite(cited) or UNGROUNDED
-        if invented:
+        if invented := forged(text, len(regions)):
             step.outcome += f"; the language model cited regions that do not exist: {cite(invented)}"
     reasons = [] if cited else [UNGROUNDED]
     if conflict := contradiction(prompt.text, words, regions, cited):

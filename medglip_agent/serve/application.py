@@ -32,7 +32,7 @@ from ..uploads import UploadError
 from .answering import Answering, Reply
 from .chat_request import MODEL, read_chat
 from .errors import ApiError, internal_error
-from .guard import Guard, read_body
+from .guard import OPEN_PATH, Guard, read_body
 from .lane import JobTimeoutError, Lane, LaneBusyError, LaneFullError, LaneLimits
 from .replies import DONE, Completion, TextFlow, server_sent
 
@@ -78,7 +78,7 @@ def build_app(agent: MedGLIPAgent, settings: Settings) -> ASGIApp:
         Route("/v1/chat/completions", chat.complete, methods=["POST"]),
         Route("/v1/models", chat.list_models),
         Route(f"/v1/models/{MODEL}", chat.show_model),
-        Route("/health", chat.health),
+        Route(OPEN_PATH, chat.health),
     ]
     known = (ApiError, UploadError, LaneFullError, LaneBusyError, JobTimeoutError, ClientDisconnect)
     app = Starlette(

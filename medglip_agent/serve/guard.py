@@ -23,6 +23,7 @@ from ..redact import place_of
 from .errors import ApiError, internal_error
 
 MIN_TOKEN: Final = 16
+OPEN_PATH: Final = "/health"  # needs no token
 _LOCAL_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 logger = logging.getLogger("medglip.serve")
@@ -59,12 +60,7 @@ class Guard:
     """Checks name and token, and turns any error into a reply without a traceback."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        token: str | None = None,
-        names: Collection[str] | None = None,
-        open_paths: Collection[str] = ("/health",),
+        self, app: ASGIApp, *, token: str | None = None, names: Collection[str] | None = None
     ) -> None:
         """Stand before `app`.
 
@@ -72,9 +68,8 @@ class Guard:
             app: the application.
             token: what the Authorization header must bear; None = nothing.
             names: what the Host header may say, without port; None = anything.
-            open_paths: what needs no token.
         """
-        self._app, self._token, self._names, self._open = app, token, names, open_paths
+        self._app, self._token, self._names = app, token, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -111,7 +106,7 @@ class Guard:
             name = name if name.endswith("]") else name.rpartition(":")[0] or name
             if name not in self._names:
                 raise ApiError(403, "this server answers to the name of this machine only", code="wrong_host")
-        if self._token is None or scope["path"] in self._open:
+        if self._token is None or scope["path"] == OPEN_PATH:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode(), self._token.encode())
