@@ -116,17 +116,6 @@ class ImageEvidence:
         return Evidence(selected, mentioned, tuple(consistent(selected, self._ontology)))
 
 
-def gather_evidence(grounder: GrounderLike, image: MedicalImage, question: str) -> Evidence:
-    """Ground the vocabulary that fits `image`, and what `question` names beyond it.
-
-    Args:
-        grounder: a `grounding.Grounder`.
-        image: the picture; its modality, where known, chooses the vocabulary.
-        question: text; it is only searched for label names.
-    """
-    return ImageEvidence(grounder, image).gather(question)
-
-
 def vocabulary_for(image: MedicalImage, ontology: Ontology) -> tuple[str, ...]:
     """Return the labels of `ontology` worth looking for in `image`.
 

@@ -15,7 +15,6 @@ from llm.data.vqa_rad import VQAExample
 from medglip_agent import evidence as evidence_module
 from medglip_agent.evidence import (
     ImageEvidence,
-    gather_evidence,
     is_coloured,
     vocabulary_for,
     write_evidence,
@@ -55,11 +54,14 @@ def test_small_coloured_marks_leave_a_picture_grey() -> None:
 
 
 def test_what_is_mentioned_comes_first(grounder: Any, chest: MedicalImage) -> None:
-    found = gather_evidence(grounder, chest, "Is the left lung normal?")
+    found = ImageEvidence(grounder, chest).gather("Is the left lung normal?")
     assert found.mentioned == ("left lung",)
     assert found.regions.phrases == ("left lung", "right lung")
     assert found.missing == ()
-    assert gather_evidence(grounder, chest, "Is it normal?").regions.phrases == ("right lung", "left lung")
+    assert ImageEvidence(grounder, chest).gather("Is it normal?").regions.phrases == (
+        "right lung",
+        "left lung",
+    )
 
 
 def test_a_mention_beyond_the_vocabulary_is_looked_for_too(grounder: Any, chest: MedicalImage) -> None:
@@ -76,10 +78,14 @@ def test_a_mention_beyond_the_vocabulary_is_looked_for_too(grounder: Any, chest:
 def test_organs_are_kept_once_and_lesions_a_few_times(grounder: Any, chest: MedicalImage) -> None:
     boxes = [((10 * i, 0, 10 * i + 9, 9), 0.9 - i / 10) for i in range(5)]
     grounder.found = {"right lung": boxes, "bone fracture": boxes}
-    regions = gather_evidence(grounder, chest, "").regions
+    regions = ImageEvidence(grounder, chest).gather("").regions
     assert regions.phrases == ("right lung", "bone fracture", "bone fracture", "bone fracture")
     assert regions.scores.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.7])
-    asked = gather_evidence(grounder, chest, "How many bone fractures are there near the right lung?").regions
+    asked = (
+        ImageEvidence(grounder, chest)
+        .gather("How many bone fractures are there near the right lung?")
+        .regions
+    )
     assert asked.phrases == ("bone fracture",) * 5 + ("right lung",)
 
 
@@ -93,7 +99,7 @@ def test_a_box_seen_twice_is_kept_once(grounder: Any, chest: MedicalImage) -> No
 
 def test_a_modality_without_labels_gives_empty_regions(grounder: Any) -> None:
     image = MedicalImage.from_array(GREY, modality="MG")
-    found = gather_evidence(grounder, image, "Is it normal?")
+    found = ImageEvidence(grounder, image).gather("Is it normal?")
     assert (len(found.regions), found.asked, grounder.calls) == (0, (), [])
 
 
@@ -175,8 +181,8 @@ def test_lesions_are_checked_against_their_organ() -> None:
             return Image()
 
     image = MedicalImage.from_array(GREY, modality="CT")
-    found = gather_evidence(Grounder(), image, "Is there a nodule in the left lung?")
+    found = ImageEvidence(Grounder(), image).gather("Is there a nodule in the left lung?")
     verdicts = dict(zip(found.regions.phrases, found.in_organ, strict=True))
     assert verdicts == {"left lung": None, "lung nodule or mass": True}
     boxes["lung nodule or mass"] = (30, 5, 39, 9)
-    assert False in gather_evidence(Grounder(), image, "").in_organ
+    assert False in ImageEvidence(Grounder(), image).gather("").in_organ
