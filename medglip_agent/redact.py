@@ -15,7 +15,8 @@ from typing import Final, TextIO
 _PATTERNS: Final = (
     (re.compile(r"data:[\w/+.;=-]*,[\w+/=%-]*"), "data:[withheld]"),
     (re.compile(r"(?i)\b(authorization: bearer|authorization:|bearer|token[=:])\s*\S+"), r"\1 [withheld]"),
-    (re.compile(r"\b[^\s^\"']+\^[^\s\"']*(?:\s?[^\s^\"']+\^[^\s\"']*)*"), "[name]"),  # DICOM's FAMILY^GIVEN
+    # DICOM's FAMILY^GIVEN: a part has up to 64 characters.
+    (re.compile(r"\b[^\s^\"']{1,64}\^[^\s\"']*(?:\s?[^\s^\"']{1,64}\^[^\s\"']*)*"), "[name]"),
     (re.compile(r"\b\d+(?:\.\d+){5,}\b"), "[uid]"),
     (re.compile(r"\b(?:19|20)\d\d-?[01]\d-?[0-3]\d\b"), "[date]"),
     (re.compile(r"\b\d{6,}\b"), "[number]"),
