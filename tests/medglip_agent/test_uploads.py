@@ -129,6 +129,9 @@ def test_a_session_has_private_files_with_random_names(tmp_path: Path) -> None:
             other.open(path)
         with pytest.raises(UploadError, match="none of this session's"):
             jail.open(jail.folder / ".." / other.folder.name / "x")
+        (jail.folder / "link").symlink_to(other.add(picture()))
+        with pytest.raises(UploadError, match="none of this session's"):
+            jail.open(jail.folder / "link")
     assert not list(tmp_path.iterdir())
 
 
@@ -153,7 +156,7 @@ def test_what_a_decoder_says_is_not_passed_on(tmp_path: Path) -> None:
         assert told.value.__cause__ is None
 
 
-def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
+def test_folders_of_killed_processes_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
     dead = tmp_path / f"medglip-uploads-{int(done.stdout)}-abc"
     dead.mkdir()
@@ -162,6 +165,9 @@ def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
     outside.mkdir()
     (tmp_path / f"medglip-uploads-{int(done.stdout)}-link").symlink_to(outside)
     with UploadJail(tmp_path) as alive:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getuid", lambda: dead.stat().st_uid + 1)
+            assert sweep(tmp_path) == 0, "somebody else's"
         assert sweep(tmp_path) == 1
         assert alive.folder.exists() and outside.exists() and not dead.exists()
 

@@ -30,6 +30,8 @@ from medglip_agent.serve.replies import TextFlow
 
 openai = pytest.importorskip("openai")
 TOKEN = "a-token-of-this-test"
+TEXT = {"role": "user", "content": ASK}
+TWO_IMAGES = {"role": "user", "content": user(ASK, data_url(png(1)))["content"] * 2}
 
 
 def client(address: str, token: str = "unused") -> Any:
@@ -128,6 +130,21 @@ def test_errors_come_as_the_clients_own(start: Callable[[Settings], str]) -> Non
         ({"model": "medglip", "messages": [{"role": "tool", "content": "x"}]}, 400, "role among"),
         ({"model": "medglip", "messages": [user("", data_url(png(1)))]}, 400, "no text"),
         (body(text="x" * 2001), 400, "up to 2000 characters"),
+        ({"model": "medglip", "messages": [user(ASK, data_url(png(1)))] * 501}, 400, "up to 500 entries"),
+        (
+            {
+                "model": "medglip",
+                "messages": [user(ASK, data_url(png(1))), {"role": "system", "content": "x"}],
+            },
+            400,
+            "last message must be the user's",
+        ),
+        ({"model": "medglip", "messages": [TWO_IMAGES]}, 400, "one image, got 2"),
+        (
+            {"model": "medglip", "messages": [{**user(ASK, data_url(png(1))), "role": "assistant"}, TEXT]},
+            400,
+            "no image in the conversation",
+        ),
         (body(n=2), 400, "n must be 1"),
         (body(tools=[{"type": "function"}]), 400, "tools is not supported"),
         (body(image_options={"frame": 3}), 400, "no frame 3"),
