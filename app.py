@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     log_safely()
     sweep()
-    audit = None if args.audit is None else AuditLog(args.audit)
+    try:
+        audit = None if args.audit is None else AuditLog(args.audit)
+    except (OSError, ValueError) as error:  # a file that is no log, or may not be written
+        raise SystemExit(f"app.py: --audit {error}") from error
     loader = AgentLoader(lambda say: load_agent(args, say), audit)
     loader.start()
     page = build_page(loader, examples())

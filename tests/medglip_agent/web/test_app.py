@@ -58,3 +58,11 @@ def test_it_serves_this_machine_and_logs_its_answers(
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     assert [line["event"] for line in lines] == ["answer", "report", "answer", "grounding"]
     assert "opaque" not in audit.read_text()
+
+
+def test_a_file_that_is_no_log_is_told_in_a_line(app: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(b"no log at all")
+    with pytest.raises(SystemExit, match=r"app\.py: --audit .*audit log"):
+        app.main(["--no-browser", "--audit", str(path)])
+    assert path.read_bytes() == b"no log at all"
