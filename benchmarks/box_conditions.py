@@ -135,4 +135,5 @@ def rescale(regions: Regions, image_size: tuple[int, int]) -> Regions:
         phrase_index=regions.phrase_index,
         asked=regions.asked,
         image_size=image_size,
+        doubted=regions.doubted,
     )

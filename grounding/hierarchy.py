@@ -47,7 +47,15 @@ class Expansion:
         if regions.asked != self.phrases:
             raise ValueError(f"expected regions of {self.phrases}, got those of {regions.asked}")
         index = np.array(self.origin, dtype=np.int64)[regions.phrase_index]
-        return Regions(regions.boxes, regions.scores, index, self.asked, regions.image_size, regions.masks)
+        return Regions(
+            regions.boxes,
+            regions.scores,
+            index,
+            self.asked,
+            regions.image_size,
+            regions.masks,
+            regions.doubted,
+        )
 
 
 def expand(phrases: Sequence[str], ontology: Ontology) -> Expansion:

@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,6 +234,8 @@ class Regions:
         asked: every phrase that was asked for, found or not.
         image_size: (height, width) of the original image.
         masks: bool (N, H, W), True inside; None = boxes only.
+        doubted: bool (N,), True where a region is only the best guess for a phrase that was not found
+            (`guesses.with_guesses`); None = no region is. Doubted regions come last.
 
     Raises:
         ValueError: shapes disagree, a number is not finite, a box is inside out, a score lies outside [0, 1],
@@ -246,6 +248,7 @@ class Regions:
     asked: tuple[str, ...]
     image_size: tuple[int, int]
     masks: npt.NDArray[np.bool_] | None = None
+    doubted: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Take read-only copies of the arrays and check them together."""
@@ -259,6 +262,7 @@ class Regions:
             "asked": asked,
             "image_size": _image_size(self.image_size),
             "masks": None if self.masks is None else np.array(self.masks),
+            "doubted": None if self.doubted is None else np.array(self.doubted, dtype=np.bool_),
         }
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
@@ -273,6 +277,8 @@ class Regions:
         for name in ("scores", "phrase_index"):
             if getattr(self, name).shape != (count,):
                 raise ValueError(f"{name} must be ({count},) to match boxes, got {getattr(self, name).shape}")
+        if self.doubted is not None and self.doubted.shape != (count,):
+            raise ValueError(f"doubted must be ({count},) to match boxes, got {self.doubted.shape}")
         if not np.isfinite(self.boxes).all():
             raise ValueError("boxes must be finite; drop rows with NaN or infinity first")
         if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
@@ -308,12 +314,24 @@ class Regions:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The asked phrases without a region, in the order asked."""
-        found = set(self.phrases)
+        """The asked phrases without a region, or with a doubted one only, in the order asked."""
+        found = set(self.found.phrases)
         return tuple(phrase for phrase in self.asked if phrase not in found)
 
+    @property
+    def found(self) -> Regions:
+        """The regions without the doubted ones."""
+        return self if self.doubted is None else replace(self[~self.doubted], doubted=None)
+
+    @property
+    def guesses(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Phrase -> box (4,) xyxy of the doubted regions."""
+        if self.doubted is None:
+            return {}
+        return {self.phrases[index]: self.boxes[index] for index in np.flatnonzero(self.doubted)}
+
     def __len__(self) -> int:
-        """N, the number of regions."""
+        """N, the number of regions, doubted ones included."""
         return len(self.boxes)
 
     def __getitem__(self, which: Selection) -> Regions:
@@ -327,6 +345,7 @@ class Regions:
             self.asked,
             self.image_size,
             masks,
+            None if self.doubted is None else self.doubted[chosen],
         )
 
     def __iter__(self) -> Iterator[GroundedRegion]:
@@ -352,6 +371,7 @@ class Regions:
             "asked": list(self.asked),
             "image_size": list(self.image_size),
             "masks": None if self.masks is None else [_run_lengths(mask) for mask in self.masks],
+            **({} if self.doubted is None else {"doubted": self.doubted.tolist()}),
         }
 
     @classmethod
@@ -362,9 +382,10 @@ class Regions:
             ValueError: a key is missing or unknown, or a value does not fit (see the class).
         """
         required = {"boxes", "scores", "phrase_index", "asked", "image_size"}
-        if not required <= set(data) <= required | {"masks"}:
+        if not required <= set(data) <= required | {"masks", "doubted"}:
             raise ValueError(
-                f"regions must have the keys {sorted(required)} and perhaps masks, got {sorted(data)}"
+                f"regions must have the keys {sorted(required)} and perhaps masks and doubted, "
+                f"got {sorted(data)}"
             )
         height, width = size = _image_size(data["image_size"])
         runs = data.get("masks")
@@ -372,7 +393,8 @@ class Regions:
         if runs is not None:
             masks = np.array([_from_runs(run, size) for run in runs], dtype=bool).reshape(-1, height, width)
         boxes, scores = (np.array(data[key], dtype=np.float32) for key in ("boxes", "scores"))
-        return cls(boxes, scores, _indices(data["phrase_index"]), tuple(data["asked"]), size, masks)
+        index, doubted = _indices(data["phrase_index"]), data.get("doubted")
+        return cls(boxes, scores, index, tuple(data["asked"]), size, masks, doubted)
 
 
 def _image_size(size: Sequence[int]) -> tuple[int, int]:

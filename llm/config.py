@@ -163,7 +163,7 @@ class TrainConfig:
         image_size: Side of the square that an image is resized to, in pixels.
         projector_hidden_size: Width of the projector's hidden layer.
         base_language_model: Name in the base-weight cache, or a folder.
-        base_vision_tower: Name in the base-weight cache, or a folder.
+        base_vision_tower: Name in the base-weight cache, a folder, or ``grounder:`` and a grounder's name.
         eval_epochs: Evaluate on `val_split` after every so many epochs, and at the end.
         save_steps: Steps between resumable states.
         threads: torch's threads.

@@ -53,7 +53,7 @@ def write_report(bench: Workbench, image: MedicalImage) -> Report:
     questions = report_questions(image)
     with trace.step("generation", {"questions": [q.question for q in questions]}) as step:
         with bench.lock:
-            evidence = [evidence_of.gather(q.question).regions for q in questions]
+            evidence = [evidence_of.gather(q.question).prompted for q in questions]
             prompts = [SpatialPrompt(q.question, image, r) for q, r in zip(questions, evidence, strict=True)]
             replies = bench.language_model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
         step.outcome = f"{len(replies)} short answers"

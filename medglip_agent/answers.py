@@ -45,7 +45,7 @@ def cited_answer(
         trace: gets a step that tells what was cited, and what the model got wrong.
         certainty: how sure the model's answers are; one less sure than its threshold is withheld.
     """
-    regions = prompt.regions if prompt.regions is not None else Regions.empty(prompt.image.size)
+    regions = prompt.regions.found if prompt.regions is not None else Regions.empty(prompt.image.size)
     words = strip_citations(text)
     if not words:
         return abstain("The language model gave no answer.", regions, trace.steps)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from grounding.boxes import box_iou
+from grounding.guesses import with_guesses
 from grounding.hierarchy import consistent
 from grounding.ontology import Ontology
 from grounding.types import MedicalImage, Regions
@@ -50,16 +51,24 @@ class Evidence:
     """What was found in an image with one question in mind.
 
     Attributes:
-        regions: what the question mentions first, then the rest by falling score; `regions.asked` is
-            everything that was looked for. Boxes xyxy in pixels of the original image.
+        prompted: what a language model is told: `regions`, and the best guess for what the question mentions
+            and was not found (doubted regions, never shown as evidence).
         mentioned: the labels that the question names.
         in_organ: of each region, whether it lies in its organ; None for what is no lesion and for a lesion
             whose organ is not among the regions (see `grounding.hierarchy.consistent`).
     """
 
-    regions: Regions
+    prompted: Regions
     mentioned: tuple[str, ...]
     in_organ: tuple[bool | None, ...]
+
+    @property
+    def regions(self) -> Regions:
+        """What the question mentions first, then the rest by falling score.
+
+        Its `asked` is everything that was looked for. Boxes xyxy in pixels of the original image.
+        """
+        return self.prompted.found
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -94,15 +103,19 @@ class ImageEvidence:
         threshold = self._threshold if box_threshold is None else box_threshold
         return _distinct(self._grounded.ground(tuple(phrases), box_threshold=threshold).sorted())
 
+    def _looked_for(self, phrases: tuple[str, ...]) -> Regions:
+        """What is found of the phrases, and where the others would most likely be."""
+        return with_guesses(self.ground(phrases), self._grounded.ground(phrases, box_threshold=0.0))
+
     def modality_probabilities(self) -> Mapping[tuple[str, ...], float]:
         """Return what the grounder takes the image for, whatever the image says; empty = it cannot tell."""
         return self._grounded.modality_probabilities()
 
     @cached_property
     def vocabulary(self) -> Regions:
-        """The regions of every label that the grounder knows in the image's modality."""
+        """The regions of every label that the grounder knows in the image's modality, and guesses."""
         labels = vocabulary_for(self.image, self._ontology)
-        return self.ground(labels) if labels else Regions.empty(self.image.size)
+        return self._looked_for(labels) if labels else Regions.empty(self.image.size)
 
     def gather(self, question: str) -> Evidence:
         """Return the evidence for `question`; it depends on the image and the question only."""
@@ -110,10 +123,10 @@ class ImageEvidence:
         regions = self.vocabulary
         if extra := tuple(label for label in mentioned if label not in regions.asked):
             if extra not in self._extras:
-                self._extras[extra] = self.ground(extra)
+                self._extras[extra] = self._looked_for(extra)
             regions = _concatenate(regions, self._extras[extra])
         selected = _select(regions, mentioned, self._ontology)
-        return Evidence(selected, mentioned, tuple(consistent(selected, self._ontology)))
+        return Evidence(selected, mentioned, tuple(consistent(selected.found, self._ontology)))
 
 
 def vocabulary_for(image: MedicalImage, ontology: Ontology) -> tuple[str, ...]:
@@ -157,22 +170,33 @@ def _concatenate(first: Regions, second: Regions) -> Regions:
         asked=first.asked + second.asked,
         image_size=first.image_size,
         masks=masks,
+        doubted=np.concatenate([_doubted(first), _doubted(second)]),
     )
 
 
+def _doubted(regions: Regions) -> np.ndarray:
+    return np.zeros(len(regions), dtype=np.bool_) if regions.doubted is None else regions.doubted
+
+
 def _select(regions: Regions, mentioned: Sequence[str], ontology: Ontology) -> Regions:
-    """Keep the surest few of each label; what is mentioned comes first, in the question's order."""
-    phrases = regions.phrases
+    """Keep the surest few of each label; what is mentioned comes first, in the question's order.
+
+    Guesses are kept of what is mentioned, behind everything that was found.
+    """
+    phrases, doubted = regions.phrases, _doubted(regions)
     rank = {label: place for place, label in enumerate(mentioned)}
     kept: list[int] = []
     count: dict[str, int] = {}
     for index in np.argsort(-regions.scores, kind="stable").tolist():
         phrase = phrases[index]
+        if doubted[index] and phrase not in rank:
+            continue
         count[phrase] = count.get(phrase, 0) + 1
         most = MAX_PER_NAMED if phrase in rank else MAX_PER_LABEL
         if count[phrase] <= most[ontology.label(phrase).granularity]:
             kept.append(index)
-    kept.sort(key=lambda index: rank.get(phrases[index], len(rank)))  # stable: scores still fall within
+    # stable: scores still fall within a label
+    kept.sort(key=lambda index: (bool(doubted[index]), rank.get(phrases[index], len(rank))))
     return regions[np.array(kept, dtype=np.int64)]
 
 
@@ -222,7 +246,7 @@ def _lines(
             "qid": example.qid,
             **writer,
             "mentioned": list(evidence.mentioned),
-            "regions": evidence.regions.to_dict(),
+            "regions": evidence.prompted.to_dict(),
             "in_organ": evidence.in_organ,
         }
         yield json.dumps(line)

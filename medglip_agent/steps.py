@@ -56,7 +56,7 @@ def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
     yield trace.steps[-1]
     if plan.needs_region and set(plan.phrases) <= set(evidence.missing):
         return abstain(_not_found(plan.phrases), evidence.regions, trace.steps)
-    prompt = SpatialPrompt(request.question.strip(), request.image, evidence.regions)
+    prompt = SpatialPrompt(request.question.strip(), request.image, evidence.prompted)
     text, confidence = yield from _generate(bench, prompt, trace, streaming=request.streaming)
     missing = evidence.missing if plan.needs_region else ()
     return cited_answer(prompt, text, confidence, missing, trace, bench.certainty)

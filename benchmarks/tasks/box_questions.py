@@ -1,8 +1,9 @@
 """Questions whose answers follow from true boxes, on the validation splits of the grounding sets.
 
 The only task with the condition `oracle`: the true boxes of the phrases that a question needs, nothing else.
-`predicted` are a grounder's for the same phrases. Shuffled regions come from another image that was asked the
-same of the same phrases, so that nothing but the place and number of boxes is wrong.
+`predicted` are a grounder's for the same phrases; of one that it did not find its best guess, said to be one.
+Shuffled regions come from another image that was asked the same of the same phrases, so that nothing but the
+place and number of boxes is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from benchmarks.metrics.protocols import exact_score, token_f1_score
 from benchmarks.tasks.base import Sample
 from grounding.data.coco import CocoSet, read_coco
 from grounding.evaluate.dataset import find_sets, open_image
-from grounding.tiling import BatchGrounder
+from grounding.evaluate.detections import AskedGrounder
+from grounding.guesses import with_guesses
 from grounding.types import Regions
 from llm.data.box_questions import BoxQuestionConfig, box_questions
 from llm.data.boxed import boxed_images
@@ -92,12 +94,12 @@ class BoxQuestions:
         return shuffle_alike(samples, regions, seed)
 
     def predicted_regions(
-        self, grounder: BatchGrounder, wanted: Set[str] | None = None
+        self, grounder: AskedGrounder, wanted: Set[str] | None = None
     ) -> Iterator[tuple[str, Regions]]:
         """Ask each image once for all labels of its set, and give each question its phrases' regions.
 
         Args:
-            grounder: has `ground_batch`; its own thresholds decide what counts as found.
+            grounder: its own thresholds decide what counts as found.
             wanted: the questions to ask for, None for all.
 
         Yields:
@@ -111,7 +113,9 @@ class BoxQuestions:
             for sample in coco.samples:
                 if items := by_image.get(sample.image_path):
                     image = open_image(sample.image_path, sample.size, sample.modality)
-                    (found,) = grounder.ground_batch([image], [coco.labels])
+                    (asked,) = grounder.ask_batch([image], [coco.labels])
+                    every = asked.ground(coco.labels, box_threshold=0.0)
+                    found = with_guesses(asked.ground(coco.labels), every)
                     yield from ((item.qid, only(found, item.phrases)) for item in items)
 
     def _questions(self, split: str) -> tuple[Instruction, ...]:
@@ -140,8 +144,11 @@ def to_sample(item: Instruction) -> Sample:
 def only(regions: Regions, phrases: Sequence[str]) -> Regions:
     """The regions of some of the phrases asked, in the phrases' order, each by falling score."""
     ordered = regions.sorted()
-    names = ordered.phrases
+    names, doubted = ordered.phrases, np.zeros(len(ordered), dtype=np.bool_)
+    if ordered.doubted is not None:
+        doubted = ordered.doubted
     index = [k for phrase in phrases for k, name in enumerate(names) if name == phrase]
+    index.sort(key=lambda k: bool(doubted[k]))
     chosen = ordered[index]
     return Regions(
         chosen.boxes,
@@ -149,6 +156,7 @@ def only(regions: Regions, phrases: Sequence[str]) -> Regions:
         np.array([list(phrases).index(name) for name in chosen.phrases], dtype=np.int64),
         tuple(phrases),
         chosen.image_size,
+        doubted=chosen.doubted,
     )
 
 

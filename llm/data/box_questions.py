@@ -97,7 +97,7 @@ _KIND_OF: Final = {
     "most across": "side",
     "most down": "side",
     "patient side": "side",
-    "which sides": "side",
+    "which sides": "presence",
     "larger": "larger",
     "larger left": "larger",
     "larger upper": "larger",

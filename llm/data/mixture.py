@@ -14,7 +14,7 @@ import numpy as np
 
 from grounding.types import Regions
 
-from .augment import View, misplace_regions, vary_regions
+from .augment import View, doubt_regions, guess_absent, misplace_regions, vary_regions
 from .instructions import Instruction, from_vqa, read_instructions, split_by_group
 from .vqa import VQAExample, canonical_answers
 from .vqa_rad import Split, read_vqa_rad
@@ -34,6 +34,8 @@ class RegionNoise:
         drop: Probability that one region is dropped.
         misplace: Probability that one region is a false hit: another place, a low score.
         jitter: Standard deviation of a corner's movement as a fraction of the box's side.
+        guess: Probability that a phrase without a region gets a wrong guess where the question asks what is
+            there, and that the only region of a phrase becomes a guess where it asks where or how large.
         least_score: Regions with score 1 (true boxes) get scores between this and 1, as a detector's have.
         views: Whether the image may be shown turned, scaled and shifted.
     """
@@ -42,12 +44,15 @@ class RegionNoise:
     drop: float = 0.15
     misplace: float = 0.05
     jitter: float = 0.03
+    guess: float = 0.0
     least_score: float = 0.35
     views: bool = True
 
 
-EXACT: Final = RegionNoise(omit=0.1, drop=0.0, misplace=0.0, jitter=0.004, views=False)
+EXACT: Final = RegionNoise(omit=0.1, drop=0.0, misplace=0.0, jitter=0.004, guess=0.3, views=False)
 """For answers that follow from the boxes: what is seen must stay what is asked."""
+PLACE_KINDS: Final = frozenset({"side", "larger", "where"})
+"""Questions that presume what they ask for, so that a guess answers them too."""
 EXACT_KINDS: Final = frozenset({"presence", "count", "side", "larger", "where", "caption", "findings"})
 
 
@@ -175,4 +180,8 @@ def noisy_regions(item: Instruction, view: View, rng: np.random.Generator) -> Re
     regions = replace(regions, scores=np.where(regions.scores == 1, spread, regions.scores), masks=None)
     if not bound:
         regions = misplace_regions(regions, rng, noise.misplace)
+        if item.kind in PLACE_KINDS:
+            regions = doubt_regions(regions, rng, noise.guess)
+        else:
+            regions = guess_absent(regions, rng, noise.guess)
     return vary_regions(regions, rng, view=view, drop=0.0 if bound else noise.drop, jitter=noise.jitter)

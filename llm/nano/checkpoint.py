@@ -1,8 +1,8 @@
 """Assembling the nano model from base weights and a checkpoint folder, and writing that folder.
 
 A checkpoint holds only what was trained: ``config.json``, ``projector.safetensors`` and a peft adapter with
-the LoRA weights and the spatial tokens' embeddings. The vision tower and the language model come from the
-base-weight cache.
+the LoRA weights and the spatial tokens' embeddings. The language model comes from the base-weight cache; the
+vision tower too, or it is the backbone of a grounder of ours, which then holds for its weights alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from grounding.backbone import EfficientNetLite
+from grounding.weights_hash import weights_sha256
 
 from ..spatial import LocTokens
 from . import register
@@ -24,6 +25,8 @@ from .processing import NanoVLMImageProcessor, NanoVLMProcessor, prepare_tokeniz
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "nano"
 PROJECTOR_FILE = "projector.safetensors"
+GROUNDER = "grounder:"
+"""Before the name or folder of a grounder whose backbone is the vision tower."""
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
@@ -53,9 +56,7 @@ def build_nano(
     config.text_config._name_or_path = config.base_language_model  # a name, not this machine's cache folder
     config.tie_word_embeddings = language_model.config.tie_word_embeddings
     model = _with_language_model(config, language_model, dtype)
-    model.vision_tower = EfficientNetLite.from_base_weights(
-        _base_folder(config.base_vision_tower)
-    ).requires_grad_(False)
+    model.vision_tower = _vision_tower(config).requires_grad_(False)
     model.generation_config = language_model.generation_config
     size = {"height": config.image_size, "width": config.image_size}
     processor = NanoVLMProcessor(
@@ -123,6 +124,29 @@ def save_nano(adapted: PeftModel, folder: Path) -> None:
         card.unlink(missing_ok=True)  # peft's own empty form
     else:
         card.write_text(text, encoding="utf-8")
+
+
+def _vision_tower(config: NanoVLMConfig) -> EfficientNetLite:
+    """The frozen vision tower; that of a grounder is checked against the one that the model was trained on.
+
+    Raises:
+        ValueError: The grounder has other weights now.
+    """
+    grounder = config.base_vision_tower.removeprefix(GROUNDER)
+    if grounder == config.base_vision_tower:
+        return EfficientNetLite.from_base_weights(_base_folder(grounder))
+    from grounding.checkpoint import checkpoint_folder, load_backbone
+
+    folder = checkpoint_folder(grounder)
+    present = weights_sha256(folder)
+    if config.vision_tower_sha256 not in (None, present):
+        raise ValueError(
+            f"the model was trained on the backbone of grounder {grounder!r} with weights of sha256"
+            f" {config.vision_tower_sha256}, but those in {folder} have {present}; train it again, or put"
+            " those weights back"
+        )
+    config.vision_tower_sha256 = present
+    return load_backbone(folder)
 
 
 def _base_folder(name: str) -> Path:

@@ -19,7 +19,8 @@ class NanoVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         projector_hidden_size: Width of the projector's hidden layer.
         image_token_id: The placeholder token that image features replace; the spatial tokens follow it.
         base_language_model: Name in the base-weight cache, or a folder.
-        base_vision_tower: Name in the base-weight cache, or a folder.
+        base_vision_tower: Name in the base-weight cache, a folder, or ``grounder:`` and a grounder's name.
+        vision_tower_sha256: Of the grounder's weights that the tower was taken from, None for another tower.
     """
 
     model_type = "medglip-nano-vlm"
@@ -35,6 +36,7 @@ class NanoVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         image_token_id: int = 49152,
         base_language_model: str = "smollm2-135m-instruct",
         base_vision_tower: str = "efficientnet-lite0",
+        vision_tower_sha256: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Fill in the language model's configuration where it came as a dictionary."""
@@ -49,6 +51,7 @@ class NanoVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         self.image_token_id = image_token_id
         self.base_language_model = base_language_model
         self.base_vision_tower = base_vision_tower
+        self.vision_tower_sha256 = vision_tower_sha256
         kwargs.setdefault("tie_word_embeddings", bool(getattr(text_config, "tie_word_embeddings", True)))
         super().__init__(**kwargs)
 

@@ -5,11 +5,14 @@ Directions are DICOM letters (L R A P H F), those of increasing columns and rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 _WORDS = {"A": "anterior", "P": "posterior", "H": "superior", "F": "inferior"}
 _OPPOSITE = dict(zip("LRAPHF", "RLPAFH", strict=True))
+_ORDINALS = ("", "second", "third", "fourth", "fifth", "sixth")
 _SIDED = 2 / 3  # the share of a region that must lie on one side for that side to be said
 
 
@@ -57,6 +60,39 @@ def relative_position(
         if letters[0] in _WORDS
     ]
     return " ".join(word for word in reversed(words) if word) or "middle part"
+
+
+def halves(box: ArrayLike, image_size: tuple[int, int]) -> tuple[str, str]:
+    """The halves of the picture that a box's centre lies in: ("left" or "right", "upper" or "lower")."""
+    across, down = _centre(box, image_size)
+    return "right" if across > 0.5 else "left", "lower" if down > 0.5 else "upper"
+
+
+def ninth(box: ArrayLike, image_size: tuple[int, int]) -> str:
+    """The ninth of the picture that a box's centre lies in: "upper left", "right", "centre" and so on."""
+    across, down = _centre(box, image_size)
+    words = ("upper", "", "lower")[min(2, int(down * 3))], ("left", "", "right")[min(2, int(across * 3))]
+    return " ".join(word for word in words if word) or "centre"
+
+
+def size_ranks(boxes: Sequence[ArrayLike]) -> list[str]:
+    """Of several boxes "largest" to "sixth largest" by area, then "smaller"; "" for a single one."""
+    if len(boxes) < 2:
+        return [""] * len(boxes)
+    sides = [np.asarray(box, dtype=np.float64)[2:] - np.asarray(box, dtype=np.float64)[:2] for box in boxes]
+    areas = np.array([side.prod() for side in sides])
+    order = np.argsort(-areas, kind="stable")
+    ranks = [""] * len(boxes)
+    for place, index in enumerate(order.tolist()):
+        ranks[index] = f"{_ORDINALS[place]} largest".strip() if place < len(_ORDINALS) else "smaller"
+    return ranks
+
+
+def _centre(box: ArrayLike, image_size: tuple[int, int]) -> tuple[float, float]:
+    """The centre of a box as fractions of the picture's width and height, within [0, 1]."""
+    height, width = image_size
+    x1, y1, x2, y2 = np.clip(np.asarray(box, dtype=np.float64), 0, [width, height, width, height]).tolist()
+    return (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
 
 
 def _first_halves(box: ArrayLike, image_size: tuple[int, int]) -> tuple[float, float]:

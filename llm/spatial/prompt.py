@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from grounding.types import GroundedRegion, MedicalImage, Regions
 
 from .base import BoxFormat
@@ -20,7 +23,7 @@ from .gemma import GemmaBoxes, pad_to_square
 from .kosmos import KosmosBoxes
 from .overlay import draw_marks
 from .paligemma import PaliGemmaBoxes
-from .position import relative_position, side
+from .position import halves, ninth, relative_position, side, size_ranks
 from .qwen import Qwen3Boxes, Qwen25Boxes
 from .text import TextBoxes
 from .tokens import LocTokens
@@ -46,6 +49,8 @@ class PromptStyle:
         region_limit: The most regions in a prompt, None for all.
         detailed: Explain the coordinates in a first line, put the regions that the question names first, say
             side and position of each, and say what was cut. False is the short form that nano was trained on.
+        located: Say after each box in which ninth and halves of the picture its centre lies, and how large it
+            is among the regions listed.
         picture: What the model sees: the image itself, numbered marks drawn on it, a panel of crops, or the
             image padded to a square.
     """
@@ -53,10 +58,11 @@ class PromptStyle:
     box_format: BoxFormat | None
     region_limit: int | None
     detailed: bool = False
+    located: bool = False
     picture: Picture = "plain"
 
 
-NANO_STYLE = PromptStyle(LocTokens(), region_limit=6)
+NANO_STYLE = PromptStyle(LocTokens(), region_limit=6, located=True)
 TEXT_STYLE = PromptStyle(TextBoxes(), region_limit=40, detailed=True)
 
 STYLES = {
@@ -92,7 +98,7 @@ def choose_regions(regions: Regions, question: str, style: PromptStyle) -> tuple
     In the detailed form those whose whole phrase the question names come first, then those whose head noun
     it names, then the others, each by falling score; in the short form the given order is kept.
     """
-    order = range(len(regions))
+    order = range(len(regions.found))
     if style.detailed:
         ranks = [-_relevance(phrase, question) for phrase in regions.phrases]
         return tuple(sorted(order, key=lambda i: (ranks[i], -float(regions.scores[i]), i)))[
@@ -113,7 +119,7 @@ def region_block(
 
     ``[R2]`` is ``regions[1]`` wherever it stands. Phrases without a region are said as ``No region found:
     spleen``: those that the question mentions, and all that were asked (at most the style's limit) where
-    nothing was found at all.
+    nothing was found at all. A doubted region stands there: ``No region found: spleen, if any <loc_012>..``.
 
     Args:
         regions: None gives "": the block is omitted, which is not the same as nothing found.
@@ -125,18 +131,26 @@ def region_block(
     if regions is None:
         return ""
     specials = tuple(specials)
-    listed = list(regions)
-    chosen = [listed[index] for index in choose_regions(regions, question, style)]
-    lines = [_line(region, regions.image_size, style, orientation, specials) for region in chosen]
-    absent = [p for p in regions.missing if not lines or mentions(question, p)][: style.region_limit]
+    found, guesses, size = regions.found, regions.guesses, regions.image_size
+    listed = list(found)
+    chosen = [listed[index] for index in choose_regions(found, question, style)]
+    ranks = size_ranks([region.box for region in chosen]) if style.located else [""] * len(chosen)
+    lines = [
+        _line(region, size, style, orientation, specials, rank)
+        for region, rank in zip(chosen, ranks, strict=True)
+    ]
+    absent = [p for p in found.missing if not lines or mentions(question, p)][: style.region_limit]
     if style.detailed and lines:
         lines = [f"{_heading(style)}\n", *lines]
-        if left := len(regions) - len(chosen):
+        if left := len(found) - len(chosen):
             lines.append(f"Not listed: {left} less relevant region{'s' * (left > 1)}\n")
-    if absent or not lines:
-        lines.append(
-            f"No region found: {', '.join(escape_text(p, specials) for p in absent) or 'none asked'}\n"
-        )
+    without = [escape_text(p, specials) for p in absent if p not in guesses]
+    if without or not (lines or absent):
+        lines.append(f"No region found: {', '.join(without) or 'none asked'}\n")
+    for phrase in absent:
+        if phrase in guesses:
+            where = ", ".join(_place(guesses[phrase], size, style, orientation))
+            lines.append(f"No region found: {escape_text(phrase, specials)}, if any {where}\n")
     return "".join(lines)
 
 
@@ -160,16 +174,26 @@ def _line(
     style: PromptStyle,
     orientation: Orientation,
     specials: tuple[str, ...],
+    rank: str,
 ) -> str:
-    """One region: its index, phrase, box and score bucket, and in the detailed form where it lies."""
+    """One region: its index, phrase, box and score bucket, and where the style says so its place and size."""
     words = [f"[R{region.index + 1}]", escape_text(region.phrase, specials)]
-    if style.box_format is not None:
-        words.append(style.box_format.encode(region.box, image_size))
-    words.append(score_bucket(region.score))
-    if not style.detailed:
-        return " ".join(words) + "\n"
-    places = (f(region.box, image_size, orientation) for f in (side, relative_position))
-    return ", ".join([" ".join(words) + " score", *filter(None, places)]) + "\n"
+    box, *places = _place(region.box, image_size, style, orientation)
+    words += [box] if box else []
+    words.append(score_bucket(region.score) + " score" * style.detailed)
+    return ", ".join([" ".join(words), *places, *filter(None, [rank])]) + "\n"
+
+
+def _place(
+    box: NDArray[np.float32], image_size: tuple[int, int], style: PromptStyle, orientation: Orientation
+) -> list[str]:
+    """A box as the style writes it ("" where it writes none), then what it says of where it lies."""
+    places = [style.box_format.encode(box, image_size) if style.box_format is not None else ""]
+    if style.detailed:
+        places += filter(None, (f(box, image_size, orientation) for f in (side, relative_position)))
+    if style.located:
+        places += [ninth(box, image_size), " ".join(halves(box, image_size))]
+    return places
 
 
 def _heading(style: PromptStyle) -> str:
