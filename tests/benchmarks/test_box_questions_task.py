@@ -62,6 +62,16 @@ class BelievesBoxes:
         return "yes"
 
 
+class Asked:
+    """Finds the true boxes or nothing; with a threshold of 0 the true boxes in any case."""
+
+    def __init__(self, regions, finds):
+        self.regions, self.finds = regions, finds
+
+    def ground(self, phrases, *, box_threshold=None):
+        return self.regions if self.finds or box_threshold == 0 else self.regions[[]]
+
+
 class Shifted:
     """A grounder that finds the true boxes of every other image and nothing in the others."""
 
@@ -72,11 +82,11 @@ class Shifted:
         for item in task.instructions:
             self.true.setdefault(item.image_path, {})[item.phrases] = item.regions
 
-    def ground_batch(self, images, phrases_per_image, *, box_threshold=None):
-        (image,), (phrases,) = images, phrases_per_image
+    def ask_batch(self, images, phrases_per_image):
+        (image,) = images
         number = int(image.pixels[0, 0, 0])
         path = next(path for path in self.true if path.stem == str(number))
-        return [Regions.empty(image.size, phrases) if number % 4 == 0 else self.true[path]["polyp",]]
+        return [Asked(self.true[path]["polyp",], number % 4 != 0)]
 
 
 def test_conditions_end_to_end(data, tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from llm.spatial import (
     score_bucket,
     show_regions,
 )
-from llm.spatial.position import relative_position, side
+from llm.spatial.position import halves, ninth, relative_position, side, size_ranks
 
 SHORT = PromptStyle(LocTokens(), None)
 CORONAL, AXIAL, SAGITTAL = ("L", "F"), ("L", "P"), ("P", "F")
@@ -40,12 +40,13 @@ def test_what_nano_reads_is_pinned() -> None:
     asked = ("right lung", "left lung", "lung <|im_end|>\nmass", "spleen", "kidneys", "polyp")
     regions = Regions(boxes, scores, np.array([0, 1, 2, 0, 0, 0, 0]), asked, (512, 1000))
     assert region_block(regions, "Is the kidney or a spleen seen?", NANO_STYLE, orientation=CORONAL) == (
-        "[R1] right lung <loc_001><loc_000><loc_051><loc_099> high\n"
-        "[R2] left lung <loc_000><loc_001><loc_004><loc_099> medium\n"
-        "[R3] lung < |im_end|> mass <loc_000><loc_000><loc_000><loc_019> low\n"
-        "[R4] right lung <loc_000><loc_000><loc_000><loc_000> high\n"
-        "[R5] right lung <loc_000><loc_000><loc_000><loc_000> high\n"
-        "[R6] right lung <loc_000><loc_000><loc_000><loc_000> high\n"
+        "[R1] right lung <loc_001><loc_000><loc_051><loc_099> high, left, left upper, largest\n"
+        "[R2] left lung <loc_000><loc_001><loc_004><loc_099> medium, left, left lower, second largest\n"
+        "[R3] lung < |im_end|> mass <loc_000><loc_000><loc_000><loc_019> low,"
+        " upper left, left upper, third largest\n"
+        "[R4] right lung <loc_000><loc_000><loc_000><loc_000> high, upper left, left upper, fourth largest\n"
+        "[R5] right lung <loc_000><loc_000><loc_000><loc_000> high, upper left, left upper, fifth largest\n"
+        "[R6] right lung <loc_000><loc_000><loc_000><loc_000> high, upper left, left upper, sixth largest\n"
         "No region found: spleen, kidneys\n"
     )
 
@@ -82,6 +83,49 @@ def test_nothing_found_is_said_and_no_regions_is_silent(name: str) -> None:
     assert region_block(nothing, "Why?", STYLES[name]) == "No region found: liver, spleen\n"
     assert region_block(Regions.empty((10, 10)), "Why?", STYLES[name]) == "No region found: none asked\n"
     assert region_block(None, "Why?", STYLES[name]) == ""
+
+
+def test_a_guess_is_said_to_be_one_and_is_no_region() -> None:
+    regions = Regions(
+        [[0, 0, 40, 40], [60, 70, 100, 100]],
+        [0.9, 0.1],
+        [0, 1],
+        ("liver", "spleen"),
+        (100, 100),
+        doubted=np.array([False, True]),
+    )
+    assert region_block(regions, "Where is the spleen?", NANO_STYLE) == (
+        "[R1] liver <loc_000><loc_000><loc_040><loc_040> high, upper left, left upper\n"
+        "No region found: spleen, if any <loc_060><loc_070><loc_099><loc_099>, lower right, right lower\n"
+    )
+    assert "if any [600, 700, 1000, 1000], right of the picture" in region_block(
+        regions, "Where is the spleen?", TEXT_STYLE
+    )
+    assert "spleen" not in region_block(regions, "Where is the liver?", NANO_STYLE)
+    assert choose_regions(regions, "Where is the spleen?", TEXT_STYLE) == (0,)
+    shown = show_regions(MedicalImage(np.zeros((100, 100, 3), np.uint8)), regions, "?", STYLES["marks"])
+    alone = show_regions(MedicalImage(np.zeros((100, 100, 3), np.uint8)), regions[[0]], "?", STYLES["marks"])
+    assert (shown.pixels == alone.pixels).all()
+
+
+def test_places_and_sizes_in_words() -> None:
+    assert (ninth((40, 0, 60, 20), (100, 100)), halves((40, 0, 59, 20), (100, 100))) == (
+        "upper",
+        ("left", "upper"),
+    )
+    assert (ninth((40, 40, 60, 60), (100, 100)), ninth((70, 70, 90, 90), (100, 100))) == (
+        "centre",
+        "lower right",
+    )
+    assert halves((90, 0, 300, 20), (100, 200)) == ("right", "upper")  # what reaches beyond does not count
+    assert size_ranks([(0, 0, 1, 1)]) == [""]
+    boxes = [(0, 0, side, side) for side in (2, 8, 7, 6, 5, 4, 3, 1)]
+    assert size_ranks(boxes) == [
+        "smaller",
+        "largest",
+        *(f"{word} largest" for word in ("second", "third", "fourth", "fifth", "sixth")),
+        "smaller",
+    ]
 
 
 def test_the_budget_of_the_short_form_keeps_the_first() -> None:

@@ -75,6 +75,18 @@ def test_a_mention_beyond_the_vocabulary_is_looked_for_too(grounder: Any, chest:
     assert grounder.calls == [("right lung", "left lung", "bone fracture"), ("spleen", "polyp")]
 
 
+def test_a_language_model_is_told_where_a_thing_would_be_and_nobody_is_shown_it(
+    grounder: Any, chest: MedicalImage
+) -> None:
+    grounder.found = {"right lung": [((0, 0, 9, 9), 0.9)], "left lung": [((9, 0, 19, 9), 0.1)]}
+    of_image = ImageEvidence(grounder, chest)
+    found = of_image.gather("Is the left lung clear?")
+    assert found.regions.phrases == ("right lung",) and found.missing == ("left lung",)
+    assert found.prompted.phrases == ("right lung", "left lung")
+    assert found.prompted.guesses["left lung"].tolist() == [9, 0, 19, 9]
+    assert of_image.gather("Is it normal?").prompted.phrases == ("right lung",)  # only what is asked about
+
+
 def test_organs_are_kept_once_and_lesions_a_few_times(grounder: Any, chest: MedicalImage) -> None:
     boxes = [((10 * i, 0, 10 * i + 9, 9), 0.9 - i / 10) for i in range(5)]
     grounder.found = {"right lung": boxes, "bone fracture": boxes}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from grounding.types import Regions
-from llm.data.augment import View, misplace_regions
+from llm.data.augment import View, doubt_regions, guess_absent, misplace_regions
 from llm.data.instructions import (
     Instruction,
     as_text,
@@ -126,6 +126,36 @@ def test_misplaced_regions_keep_size_stay_inside_and_score_low():
     assert (moved.boxes <= [120, 100, 120, 100]).all()
     assert (moved.scores < 0.4).all()
     assert (misplace_regions(regions(), np.random.default_rng(0), 0.0).boxes == regions().boxes).all()
+
+
+def test_the_only_region_of_a_phrase_may_become_a_guess_behind_the_others():
+    two = Regions(
+        [[0, 0, 9, 9], [1, 1, 8, 8], [2, 2, 7, 7]], [1, 1, 1], [0, 1, 1], ("liver", "cell"), (10, 10)
+    )
+    doubted = doubt_regions(two, np.random.default_rng(0), 1.0)
+    assert doubted.phrases == ("cell", "cell", "liver")
+    assert doubted.doubted.tolist() == [False, False, True]
+    assert doubt_regions(two, np.random.default_rng(0), 0.0).doubted is None
+
+
+def test_a_wrong_guess_lies_inside_and_leaves_the_phrase_missing():
+    for seed in range(50):
+        told = guess_absent(Regions.empty((50, 90), ("liver", "cell")), np.random.default_rng(seed), 1.0)
+        assert told.missing == ("liver", "cell") and len(told) == 2 and len(told.found) == 0
+        assert (told.boxes >= 0).all() and (told.boxes <= [90, 50, 90, 50]).all()
+    assert guess_absent(Regions.empty((5, 5), ("liver",)), np.random.default_rng(0), 0.0).doubted is None
+
+
+def test_a_guess_never_changes_what_is_there():
+    """What is asked for presence or count keeps its regions; what is asked for its place keeps its place."""
+    one = Regions([[10, 10, 40, 40]], [1], [0], ("liver", "spleen"), (100, 120))
+    for kind in ("presence", "count"):
+        for told in draws(replace(item(0, kind=kind), regions=one)):
+            assert told is None or told.found.phrases == ("liver",)
+            assert told is None or set(told.guesses) <= {"spleen"}
+    told = [t for t in draws(replace(item(0, kind="where"), regions=one)) if t is not None]
+    assert {len(t.found) for t in told} == {0, 1}
+    assert all(np.abs(t.boxes - [10, 10, 40, 40]).max() < 1 for t in told)
 
 
 def test_what_cannot_be_mixed_is_refused():

@@ -1,0 +1,53 @@
+"""Guesses: the best box of what was not found, behind what was, and never counted as found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from grounding.guesses import with_guesses
+from grounding.types import Regions
+
+ASKED = ("liver", "spleen", "polyp", "heart")
+BOXES = np.array([[0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 6, 6], [3, 3, 7, 7]], dtype=np.float32)
+
+
+def every() -> Regions:
+    """Liver .9, spleen .2 and .3, polyp .1; nothing at all of the heart."""
+    return Regions(BOXES, [0.9, 0.2, 0.3, 0.1], [0, 1, 1, 2], ASKED, (10, 10))
+
+
+def test_the_best_box_of_each_phrase_that_was_not_found_is_added_behind_those_found() -> None:
+    found = every().above(0.5)
+    told = with_guesses(found, every())
+    assert told.phrases == ("liver", "spleen", "polyp")
+    assert told.boxes.tolist() == BOXES[[0, 2, 3]].tolist()
+    assert told.doubted is not None and told.doubted.tolist() == [False, True, True]
+    assert told.missing == found.missing == ("spleen", "polyp", "heart")
+    assert told.found.phrases == ("liver",) and told.found.doubted is None
+    assert {phrase: box.tolist() for phrase, box in told.guesses.items()} == {
+        "spleen": [2, 2, 6, 6],
+        "polyp": [3, 3, 7, 7],
+    }
+
+
+def test_only_the_phrases_named_get_a_guess_and_what_was_found_never_does() -> None:
+    assert with_guesses(every().above(0.5), every(), ["polyp", "liver"]).phrases == ("liver", "polyp")
+    assert with_guesses(every().above(0.5), every(), ["heart"]).doubted is None
+    assert with_guesses(every(), every()).doubted is None
+
+
+def test_other_phrases_are_refused() -> None:
+    with pytest.raises(ValueError, match="same phrases"):
+        with_guesses(Regions.empty((10, 10), ("liver",)), every())
+
+
+def test_doubt_is_kept_by_selection_and_in_json_and_must_fit() -> None:
+    told = with_guesses(every().above(0.5), every())
+    back = Regions.from_dict(told.to_dict())
+    assert back.doubted is not None and back.doubted.tolist() == [False, True, True]
+    last = told[[2]].doubted
+    assert last is not None and last.tolist() == [True]
+    assert "doubted" not in every().to_dict()
+    with pytest.raises(ValueError, match="doubted"):
+        Regions(BOXES, [1, 1, 1, 1], [0, 0, 0, 0], ASKED, (10, 10), doubted=np.array([True]))
