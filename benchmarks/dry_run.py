@@ -78,9 +78,10 @@ def _config_file(folder: Path) -> Path:
 def _base_folders(settings: dict[str, Any]) -> Iterator[Path]:
     """Folders of the base weights that a nano checkpoint names."""
     from grounding.base_weights import cache_dir
+    from llm.nano.checkpoint import GROUNDER
 
     for name in ("base_language_model", "base_vision_tower"):
-        if name in settings:
+        if not settings.get(name, GROUNDER).startswith(GROUNDER):  # a grounder's backbone is small
             folder = Path(settings[name])
             yield folder if folder.is_dir() else cache_dir() / settings[name]
 

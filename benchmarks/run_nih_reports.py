@@ -2,11 +2,14 @@
 
     python benchmarks/run_nih_reports.py --data-dir DATA --out runs/nih
 
-The model writes a report of each image, with the lungs that the grounder finds and without any region; what
-it states is read by `llm.data.nih_text.labels_stated` and compared with the labels of the source (text-mined,
-about one in ten is wrong). Beside it: reports that always state the most frequent label in training, and a
-linear classifier on the model's own vision features, its penalty and thresholds chosen by cross-validation in
-the training part. Writes reports.jsonl, metrics.json and results.md. Intervals draw patients.
+The model writes a report of each image in three ways: freely, with the lungs that the grounder finds
+(`predicted`) and without any region (`none`), and by being asked for each label (`asked`): what it affirms
+surely enough becomes a sentence, tied to the lungs; how sure is chosen for each label so that it is stated as
+often as it occurs in a sample of the training part. What a report states is read by
+`llm.data.nih_text.labels_stated` and compared with the labels of the source (text-mined, about one in ten is
+wrong). Beside it: reports that always state the most frequent label in training, and a linear classifier on the
+model's own vision features, its penalty and thresholds chosen by cross-validation in the training part. Writes
+reports.jsonl, metrics.json and results.md. Intervals draw patients.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,16 +34,20 @@ from benchmarks.stats import Resampled, resample
 from grounding.predictor import Grounder
 from grounding.types import MedicalImage, Regions
 from llm.data.nih_cxr import LABELS, LabelledXray, read_nih_cxr
-from llm.data.nih_text import LUNGS, labels_stated
+from llm.data.nih_text import LUNGS, WORDS, labels_stated, nih_report, report_answer
 from llm.generate import VisionLanguageModel
 from llm.report import REQUEST, read_report
-from llm.types import SpatialPrompt
+from llm.types import Generation, SpatialPrompt
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 N_BOOTSTRAP = 2000
 MACRO_POSITIVES = 10
 """A label counts in the macro mean where the validation part has at least so many images of it."""
+WRITTEN = ("none", "predicted", "asked")
+"""The model's reports; the others are baselines."""
+ASKED_TRAIN = 240
+"""Images of the training part on which the thresholds of `asked` are chosen."""
 _FOLDS = 5
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """Of the ridge, in units of the mean square of an image's features."""
@@ -63,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = VisionLanguageModel.from_pretrained(args.model)
     grounder = Grounder.from_pretrained(args.grounder)
 
-    rows = list(_written(model, grounder, val))
+    rows = [*_written(model, grounder, val), *asked_reports(model, grounder, train, val, seed=args.seed)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (args.out / "reports.jsonl").write_text(lines, encoding="utf-8")
     true = label_matrix(xray.labels for xray in val)
     said = {
         boxes: label_matrix(labels_stated(row["report"]) for row in rows if row["boxes"] == boxes)
-        for boxes in ("none", "predicted")
+        for boxes in WRITTEN
     }
     said["most frequent label"] = np.tile(_most_frequent(train), (len(val), 1))
     said["linear classifier"] = classify(
@@ -89,15 +96,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, kinds in found.items()
         },
         "differences": {
-            f"predicted - {other}": {
-                key: asdict(found["predicted"][key].minus(each).interval()) for key, each in kinds.items()
+            f"{own} - {other}": {
+                key: asdict(found[own][key].minus(each).interval()) for key, each in kinds.items()
             }
+            for own in ("predicted", "asked")
             for other, kinds in found.items()
-            if other != "predicted"
+            if other != own and (own, other) != ("asked", "predicted")
         },
         "grounded": {
-            boxes: grounded_share(row for row in rows if row["boxes"] == boxes)
-            for boxes in ("none", "predicted")
+            boxes: grounded_share(row for row in rows if row["boxes"] == boxes) for boxes in WRITTEN
         },
     }
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -206,6 +213,54 @@ def _written(
                     "sentences": len(report.findings),
                     "grounded": sum(finding.grounded for finding in report.findings),
                 }
+
+
+def asked_reports(
+    model: VisionLanguageModel,
+    grounder: Grounder,
+    train: Sequence[LabelledXray],
+    val: Sequence[LabelledXray],
+    *,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Reports of what the model affirms when it is asked for each label, sure enough by the training part."""
+    picked = np.random.default_rng(seed).permutation(len(train))[:ASKED_TRAIN]
+    sample = [train[index] for index in picked.tolist()]
+    truth, sure = label_matrix(xray.labels for xray in sample), affirmed(model, sample)
+    thresholds = [as_often(sure[:, k], int(truth[:, k].sum())) for k in range(len(LABELS))]
+    for xray, scores in zip(val, affirmed(model, val), strict=True):
+        stated = tuple(name for name, s, t in zip(LABELS, scores, thresholds, strict=True) if s >= t)
+        lungs = grounder.ground(MedicalImage.open(xray.image_path, modality="DX"), LUNGS)
+        report = nih_report(replace(xray, labels=stated), lungs)
+        yield {
+            "boxes": "asked",
+            "image": xray.key,
+            "report": report_answer(report),
+            "true": list(xray.labels),
+            "sentences": len(report.findings),
+            "grounded": sum(finding.grounded for finding in report.findings),
+        }
+
+
+def as_often(sure: Floats, count: int) -> float:
+    """The threshold that `count` of (N,) numbers reach, ties included; infinite for none."""
+    return float(np.sort(sure)[-count]) if count else float("inf")
+
+
+def affirmed(model: VisionLanguageModel, xrays: Sequence[LabelledXray]) -> Floats:
+    """How surely the model says "yes" to each label: (N, 14) in [0, 1], of greedy answers."""
+    rows = []
+    for xray in tqdm(xrays, desc="labels asked", disable=None):
+        image = MedicalImage.open(xray.image_path, modality="DX")
+        prompts = [SpatialPrompt(f"Is there {WORDS[label].name}?", image, None) for label in LABELS]
+        rows.append([sureness(reply) for reply in model.generate(prompts, max_new_tokens=4)])
+    return np.array(rows, dtype=np.float64)
+
+
+def sureness(reply: Generation) -> float:
+    """The probability of "yes" that a greedy reply shows: 1/2 where it is neither yes nor no."""
+    says = {"yes": reply.confidence, "no": 1 - reply.confidence}
+    return says.get(reply.text.strip().lower().rstrip("."), 0.5)
 
 
 def grounded_share(rows: Any) -> float:

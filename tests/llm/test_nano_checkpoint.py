@@ -1,0 +1,60 @@
+"""The nano model's vision tower: base weights, or the backbone of a grounder, which must stay the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from grounding.backbone import EfficientNetLite
+from grounding.checkpoint import BACKBONE, load_backbone
+from llm.nano.checkpoint import build_nano
+from llm.nano.configuration import NanoVLMConfig
+
+
+def write_grounder(folder: Path, seed: int) -> EfficientNetLite:
+    """A folder that holds a grounder's backbone as our checkpoints do, in float16, and a head."""
+    torch.manual_seed(seed)
+    network = EfficientNetLite()
+    folder.mkdir(exist_ok=True)
+    state = {BACKBONE + name: tensor.half() for name, tensor in network.state_dict().items()}
+    save_file({**state, "model.head.weight": torch.zeros(2)}, folder / "model.safetensors")
+    return network
+
+
+def test_the_tower_is_the_grounders_backbone_and_remembers_its_weights(
+    tiny_base: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "grounder"
+    network = write_grounder(folder, 1)
+    fields = {"base_language_model": str(tiny_base[0]), "base_vision_tower": f"grounder:{folder}"}
+    model, _ = build_nano(NanoVLMConfig(image_size=128, **fields))
+    tower = model.vision_tower.state_dict()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tower[name], tensor.half().to(tower[name].dtype)), name
+    assert not any(parameter.requires_grad for parameter in model.vision_tower.parameters())
+
+    model.config.save_pretrained(tmp_path / "saved")
+    saved = NanoVLMConfig.from_pretrained(tmp_path / "saved")
+    assert saved.vision_tower_sha256 == model.config.vision_tower_sha256 is not None
+    build_nano(saved)
+    write_grounder(folder, 2)
+    with pytest.raises(ValueError, match=r"was trained on the backbone of grounder .*train it again"):
+        build_nano(saved)
+
+
+def test_base_weights_as_a_tower_have_no_hash(tiny_base: tuple[Path, Path]) -> None:
+    model, _ = build_nano(
+        image_size=128, base_language_model=str(tiny_base[0]), base_vision_tower=str(tiny_base[1])
+    )
+    assert model.config.vision_tower_sha256 is None
+
+
+def test_what_is_no_grounder_or_has_another_backbone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        load_backbone(tmp_path)
+    save_file({BACKBONE + "stem.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="another backbone"):
+        load_backbone(tmp_path)
