@@ -7,9 +7,9 @@ The model writes a report of each image in three ways: freely, with the lungs th
 surely enough becomes a sentence, tied to the lungs; how sure is chosen for each label so that it is stated as
 often as it occurs in a sample of the training part. What a report states is read by
 `llm.data.nih_text.labels_stated` and compared with the labels of the source (text-mined, about one in ten is
-wrong). Beside it: reports that always state the most frequent label in training, and a linear classifier on the
-model's own vision features, its penalty and thresholds chosen by cross-validation in the training part. Writes
-reports.jsonl, metrics.json and results.md. Intervals draw patients.
+wrong). Beside it: reports that always state the most frequent label in training, and a linear classifier on
+the model's own vision features, its penalty and thresholds chosen by cross-validation in the training part.
+Writes reports.jsonl, metrics.json and results.md. Intervals draw patients.
 """
 
 from __future__ import annotations
