@@ -1,4 +1,4 @@
-"""The documents of the task files here: our own splits as JSON lines, read as `benchmarks.run_vqa` reads them.
+"""The documents of the task files here: our own splits as JSON lines, as `benchmarks.run_vqa` reads them.
 
     python -m benchmarks.lmms_eval.documents --data-dir DATA
 
