@@ -261,7 +261,7 @@ def resample(
 @lru_cache(
     maxsize=64
 )  # the cells of a table: each metric of a cell, and each system, asks for the same draws
-def _draws(n_clusters: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+def _draws(n_clusters: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.integer[Any]]:
     """How often each resample holds each cluster, (n_bootstrap, n_clusters); not to be changed."""
     even = np.full(n_clusters, 1 / n_clusters)
     drawn = np.random.default_rng(seed).multinomial(n_clusters, even, n_bootstrap)

@@ -6,6 +6,8 @@ guide (docs/guides/task_guide.md there) and of its TaskConfig.
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,20 @@ def test_answers_are_judged_by_our_protocols():
     half = process_results(doc("the left lung"), ["Left"])  # one word of two: 2 * 1 / (1 + 2)
     assert half == pytest.approx({"exact": 0.0, "token_f1": 2 / 3, "exact_open": 0.0, "token_f1_open": 2 / 3})
     assert set(process_results(doc("x"), [""]).values()) == {0.0}
+
+
+def test_scoring_needs_none_of_our_libraries():
+    """It runs in lmms-eval's environment."""
+    code = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {str(FOLDER.parents[1])!r})
+import benchmarks.lmms_eval.scoring
+tops = {{name.split(".")[0] for name in set(sys.modules) - before}}
+print(*sorted(tops - set(sys.stdlib_module_names)))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(found.stdout.split()) <= {"PIL", "benchmarks", "defusedxml", "cffi", "_cffi_backend"}
 
 
 def test_a_question_is_asked_between_the_texts_of_the_task_file():
