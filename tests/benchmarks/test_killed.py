@@ -99,7 +99,9 @@ def test_one_process_writes_a_part(tmp_path):
         assert list(second.rows) == [("1", "none")]  # what the first wrote before
 
 
-def test_a_reader_misses_nothing_when_the_parts_are_merged_under_its_eyes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("before", [True, False])
+def test_a_reader_misses_nothing_when_the_parts_are_merged_under_its_eyes(tmp_path, monkeypatch, before):
+    """Just before it reads its first file, or just after."""
     row = {"qid": "1", "boxes": "none", "error": None}
     writer = Predictions(tmp_path)
     with writer.writing():
@@ -109,10 +111,10 @@ def test_a_reader_misses_nothing_when_the_parts_are_merged_under_its_eyes(tmp_pa
     plain = module.read_rows
 
     def read_rows(path):
-        if writer.part.exists():
-            monkeypatch.setattr(module, "read_rows", plain)
-            writer.finish([], [])
-        return plain(path)
+        monkeypatch.setattr(module, "read_rows", plain)
+        rows = None if before else plain(path)
+        writer.finish([], [])
+        return plain(path) if rows is None else rows
 
     monkeypatch.setattr(module, "read_rows", read_rows)
     assert list(Predictions(tmp_path).rows) == [("1", "none")]
