@@ -258,11 +258,12 @@ def resample(
     }
 
 
-@lru_cache(
-    maxsize=64
-)  # the cells of a table: each metric of a cell, and each system, asks for the same draws
+@lru_cache(maxsize=64)
 def _draws(n_clusters: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.integer[Any]]:
-    """How often each resample holds each cluster, (n_bootstrap, n_clusters); not to be changed."""
+    """How often each resample holds each cluster, (n_bootstrap, n_clusters); not to be changed.
+
+    Kept, for each metric of each cell of a table asks for the same draws.
+    """
     even = np.full(n_clusters, 1 / n_clusters)
     drawn = np.random.default_rng(seed).multinomial(n_clusters, even, n_bootstrap)
     drawn = drawn.astype(np.min_scalar_type(n_clusters))  # a byte each for up to 255 clusters
