@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks.whole_files import write_whole
 from grounding.boxes import xywh_to_xyxy
 from grounding.evaluate.detections import Detections, Detector, Threshold
 from grounding.evaluate.targets import TargetSet
@@ -64,8 +65,7 @@ class CachedAnswers:
             answers += self._detector.detect(images, phrases_per_image[part])
             if self._progress is not None:
                 self._progress(len(answers), len(targets.targets))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([each.to_dict() for each in answers]), encoding="utf-8")
+        write_whole(path, json.dumps([each.to_dict() for each in answers]))
         return answers
 
     def _key(self, targets: TargetSet, phrases_per_image: Sequence[Sequence[str]]) -> str:

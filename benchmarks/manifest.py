@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.whole_files import write_whole
+
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pillow", "evaluate", "faster-coco-eval")
 
 
@@ -63,5 +65,4 @@ def write_manifest(path: Path, settings: Mapping[str, Any], **measured: float) -
         "settings": dict(settings),
         "measured": measured,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    write_whole(path, json.dumps(manifest, indent=2))

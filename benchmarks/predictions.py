@@ -1,7 +1,8 @@
 """Predictions on disk: one row a (sample, condition), appended batch by batch, merged in a fixed order.
 
 While a run lasts each process appends to its own file in `parts/`; whoever starts reads all of them, so that
-a run continues with any number of processes. `finish` writes predictions.jsonl, which tells neither how
+a run continues with any number of processes. Reading changes no file: only the one process that `writing`
+lets append to a part cuts its broken last line. `finish` writes predictions.jsonl, which tells neither how
 often the run was interrupted nor how many processes made it.
 """
 
@@ -10,11 +11,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from benchmarks.tasks.base import Sample, Task
+from benchmarks.whole_files import write_whole
 
 Row = dict[str, Any]
 
@@ -23,7 +28,7 @@ class Predictions:
     """The rows of one output folder, by (sample id, condition)."""
 
     def __init__(self, folder: Path, part: str = "0-of-1") -> None:
-        """Read what is there; a last line cut short by a kill is dropped.
+        """Read what is there, but for a last line cut short by a kill, or not yet written in full.
 
         Args:
             folder: the output folder.
@@ -31,21 +36,44 @@ class Predictions:
         """
         self.path = folder / "predictions.jsonl"
         self.part = folder / "parts" / f"{part}.jsonl"
-        if self.part.exists():
-            drop_cut_line(self.part)
         self.rows: dict[tuple[str, str], Row] = {}
         self.read()
 
     def read(self) -> None:
         """Read every file again; an answer outranks a failure."""
-        for path in [self.path, *sorted(self.part.parent.glob("*.jsonl"))]:
-            for row in read_rows(path):
+        # The parts are read first: `finish` of another process removes them when predictions.jsonl is there.
+        parts = [read_rows(path) for path in sorted(self.part.parent.glob("*.jsonl"))]
+        for rows in [read_rows(self.path), *parts]:
+            for row in rows:
                 key = row["qid"], row["boxes"]
                 if key not in self.rows or self.rows[key]["error"] or not row["error"]:
                     self.rows[key] = row
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that appends to this part; what a kill left there is cut to whole lines.
+
+        Raises:
+            ValueError: another process is.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f".{self.part.stem}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"{self.part}: another process is writing it; wait for its end and run the same command "
+                "again, or divide the run with --shard"
+            ) from error
+        try:
+            drop_cut_line(self.part)
+            self.read()
+            yield
+        finally:
+            lock.release()
+
     def append(self, rows: Sequence[Row]) -> None:
-        """Add rows and write them to disk at once."""
+        """Add rows and write them to disk at once; inside `writing`."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
         with self.part.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
@@ -81,9 +109,7 @@ class Predictions:
         kept = [row for c in conditions for row in self.of(c, samples)]
         others = [r for (_, c), r in self.rows.items() if c not in conditions]
         others.sort(key=lambda r: (r["boxes"], r["qid"]))
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text("".join(json.dumps(r) + "\n" for r in [*kept, *others]), encoding="utf-8")
-        partial.replace(self.path)
+        write_whole(self.path, "".join(json.dumps(r) + "\n" for r in [*kept, *others]))
         for path in self.part.parent.glob("*.jsonl"):
             path.unlink()
 
@@ -94,7 +120,10 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         ValueError: a whole line is no JSON.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:  # or removed since it was listed
+        return []
     rows = []
     for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], start=1):
         try:
@@ -107,8 +136,8 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def drop_cut_line(path: Path) -> None:
-    """Cut off what stands behind the last line end."""
-    data = path.read_bytes()
+    """Cut off what stands behind the last line end of a file, where there is one."""
+    data = path.read_bytes() if path.exists() else b""
     whole = data.rfind(b"\n") + 1
     if whole != len(data):
         with path.open("r+b") as file:
@@ -146,14 +175,13 @@ def to_row(
 def check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     """Tie an output folder to one run: write `identity` once, refuse to continue another run's predictions.
 
+    The caller holds the folder's lock, where several processes may come here.
+
     Raises:
         ValueError: the folder belongs to a run with other settings; the keys that differ are named.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(identity, indent=2), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(identity, indent=2))
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = {k: (before.get(k), identity.get(k)) for k in before.keys() | identity.keys()}

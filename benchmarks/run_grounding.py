@@ -24,6 +24,7 @@ from benchmarks.grounding_plots import plot_failures, plot_froc, plot_precision_
 from benchmarks.grounding_tables import report
 from benchmarks.manifest import checkpoint_hash, sha256_files, write_manifest
 from benchmarks.plots import plot_detection
+from benchmarks.whole_files import write_whole
 from grounding.calibration import FILE_NAME as CALIBRATION_FILE
 from grounding.evaluate import add_arguments, find_sets, markdown_table
 from grounding.evaluate.absent import draw_foreign
@@ -120,9 +121,7 @@ def write(out: Path, runs: dict[str, Run]) -> None:
     first, *others = runs
     for name, figures in runs.items():
         path = out / ("results.json" if name == first else f"results-{name}.json")
-        path.write_text(
-            json.dumps({key: each.to_dict() for key, each in figures.items()}, indent=2), encoding="utf-8"
-        )
+        write_whole(path, json.dumps({key: each.to_dict() for key, each in figures.items()}, indent=2))
         plot_precision_recall(figures, out / "plots" / f"precision-recall-{name}.png")
         plot_reliability(figures, out / "plots" / f"reliability-{name}.png")
     summary = {
@@ -133,8 +132,8 @@ def write(out: Path, runs: dict[str, Run]) -> None:
         },
         "differences": {f"{first} - {name}": differences(runs[first], runs[name]) for name in others},
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    (out / "results.md").write_text(report(runs), encoding="utf-8")
+    write_whole(out / "summary.json", json.dumps(summary, indent=2))
+    write_whole(out / "results.md", report(runs))
     plot_detection({key: each.coco for key, each in runs[first].items()}, out / "results.png")
     plot_froc(runs, out / "plots" / "froc.png")
 

@@ -34,6 +34,7 @@ from benchmarks.summary import about, introduction, pairs_of
 from benchmarks.tasks.iu_xray import IuXray
 from benchmarks.tasks.mimic_cxr import MimicCxr
 from benchmarks.tasks.report import ReportTask
+from benchmarks.whole_files import write_whole
 
 REPORT_TASKS: Mapping[str, type[ReportTask]] = {"mimic_cxr": MimicCxr, "iu_xray": IuXray}
 
@@ -79,7 +80,7 @@ def write_results(task: ReportTask, config: RunConfig, outcome: Outcome, identit
         for name, rows in outcome.rows.items()
     }
     lines = "".join(statistics.to_lines(name) for name, statistics in counted.items())
-    (config.out / "statistics.jsonl").write_text(lines, encoding="utf-8")
+    write_whole(config.out / "statistics.jsonl", lines)
     comparisons = {
         f"{a} - {b}": differences(counted[a], counted[b], seed=config.seed)
         for a, b in pairs_of(list(counted), identity)
@@ -97,9 +98,9 @@ def write_results(task: ReportTask, config: RunConfig, outcome: Outcome, identit
     }
     if config.radeval:
         metrics["radeval"] = {name: _radeval(rows, references) for name, rows in outcome.rows.items()}
-    (config.out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False), encoding="utf-8")
+    write_whole(config.out / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False))
     markdown = _markdown(task, metrics)
-    (config.out / "results.md").write_text(markdown, encoding="utf-8")
+    write_whole(config.out / "results.md", markdown)
     return markdown
 
 

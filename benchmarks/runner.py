@@ -78,19 +78,21 @@ def answer_all(
 
     Raises:
         GaveUpError: the model fails at everything.
+        ValueError: another process answers this part of the run.
     """
     predictions = Predictions(config.out, shard.part)
-    if config.retry_failed:
-        predictions.forget_failed()
-    answering = _Answering(task, predictions, quiet=shard.joined and not shard.first)
-    for condition, model in models.items():
-        own = shard.of(batches(samples, config.batch_size, lambda s: model.length(s, condition)))  # noqa: B023
-        answering.answer(condition, model, own)
-    shard.wait()
-    if not (shard.first and shard.joined):
-        return None
-    predictions.read()
-    predictions.finish(list(models), samples)
+    with predictions.writing():
+        if config.retry_failed:
+            predictions.forget_failed()
+        answering = _Answering(task, predictions, quiet=shard.joined and not shard.first)
+        for condition, model in models.items():
+            own = shard.of(batches(samples, config.batch_size, lambda s: model.length(s, condition)))  # noqa: B023
+            answering.answer(condition, model, own)
+        shard.wait()
+        if not (shard.first and shard.joined):
+            return None
+        predictions.read()
+        predictions.finish(list(models), samples)
     return Outcome(samples, {condition: predictions.of(condition, samples) for condition in models})
 
 

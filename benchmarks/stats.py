@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -243,9 +245,7 @@ def resample(
     """
     index = _cluster_index(clusters)
     n_clusters = int(index.max(initial=-1)) + 1
-    draws = np.random.default_rng(seed).multinomial(
-        n_clusters, np.full(n_clusters, 1 / n_clusters), n_bootstrap
-    )
+    draws = _draws(n_clusters, n_bootstrap, seed)
     samples: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in metrics}
     for start in range(0, n_bootstrap, rows):
         weights = draws[start : start + rows, index].astype(np.float64)
@@ -256,6 +256,19 @@ def resample(
         name: Resampled(float(metric(whole)[0]), np.concatenate(samples[name]), len(index), n_clusters)
         for name, metric in metrics.items()
     }
+
+
+@lru_cache(maxsize=64)
+def _draws(n_clusters: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.integer[Any]]:
+    """How often each resample holds each cluster, (n_bootstrap, n_clusters); not to be changed.
+
+    Kept, for each metric of each cell of a table asks for the same draws.
+    """
+    even = np.full(n_clusters, 1 / n_clusters)
+    drawn = np.random.default_rng(seed).multinomial(n_clusters, even, n_bootstrap)
+    drawn = drawn.astype(np.min_scalar_type(n_clusters))  # a byte each for up to 255 clusters
+    drawn.setflags(write=False)
+    return drawn
 
 
 def pool(parts: Sequence[Resampled]) -> Resampled:

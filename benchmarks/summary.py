@@ -14,6 +14,7 @@ from benchmarks.run_folder import interval_text
 from benchmarks.runner import Outcome
 from benchmarks.stats import clustered_interval, compare_scores, holm
 from benchmarks.tasks.base import Task
+from benchmarks.whole_files import write_whole
 
 ALL = "overall"
 Summary = dict[str, dict[str, dict[str, Any]]]
@@ -120,14 +121,14 @@ def write_results(out: Path, task: Task, seed: int, outcome: Outcome, identity: 
         "comparisons": comparisons,
         "comparisons_by_protocol": by_protocol,
     }
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False), encoding="utf-8")
+    write_whole(out / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False))
     tables = [headline_table(summaries, task.headline)]
     tables += [comparison_table(comparisons, task.headline)] if comparisons else []
     groups = [group for group in outcome.samples[0].groups if group != "answer type"]
     tables += [breakdown_table(summaries, task.headline, group) for group in groups]
     tables += [protocols_table(summaries)]
     markdown = "\n\n".join([*introduction(task, metrics), *tables]) + "\n"
-    (out / "results.md").write_text(markdown, encoding="utf-8")
+    write_whole(out / "results.md", markdown)
     return markdown
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks import stats
 from benchmarks.stats import (
     Resampled,
     clustered_interval,
@@ -206,3 +207,42 @@ def test_pool_is_the_mean_over_sets_that_have_a_figure():
 def test_samples_without_meaning_are_left_out_of_the_interval():
     interval = Resampled(0.5, np.array([math.nan, 0.4, 0.6]), 3, 3).interval(level=0.999)
     assert (interval.low, interval.high) == pytest.approx((0.4, 0.6), abs=1e-3)
+
+
+A = [1.0, 0.0, 1.0, 1.0, 0.5, 0.0, 1.0, 0.25, 0.0, 1.0, 1.0, 0.0]
+B = [0.0, 0.0, 1.0, 0.5, 0.5, 1.0, 0.0, 0.25, 0.0, 1.0, 0.0, 0.0]
+CLUSTERS = "aabbbcdefggh"
+
+
+def test_kept_draws_give_the_figures_of_fresh_ones():
+    """Figures as they were when every call drew anew: published tables must not move."""
+    for _ in range(2):
+        default = clustered_interval(A, CLUSTERS)
+        assert (default.low, default.high) == pytest.approx((0.225, 11 / 14), abs=1e-12)
+        other = clustered_interval(A, CLUSTERS, seed=3, level=0.8)
+        assert (other.low, other.high) == pytest.approx((0.35, 0.71875), abs=1e-12)
+        paired = paired_interval(A, B, CLUSTERS, n_bootstrap=200)
+        assert (paired.low, paired.high) == pytest.approx(
+            (-0.16805555555555532, 0.4546401515151515), abs=1e-12
+        )
+        drawn = resample({"m": lambda w: w @ A / w.sum(axis=1)}, CLUSTERS, n_bootstrap=4, seed=5)["m"]
+        assert drawn.samples == pytest.approx([0.6, 0.5, 41 / 60, 23 / 28], abs=1e-12)
+
+
+def test_draws_are_made_once_and_cannot_be_changed(monkeypatch):
+    stats._draws.cache_clear()
+    made = []
+    plain = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: made.append(seed) or plain(seed))
+    for scores in (A, B, A):
+        clustered_interval(scores, CLUSTERS, n_bootstrap=10, seed=7)
+    assert made == [7]
+    with pytest.raises(ValueError, match="read-only"):
+        stats._draws(8, 10, 7)[0, 0] = 1
+
+
+@pytest.mark.parametrize("clusters", [1, 255, 256, 70000])
+def test_kept_draws_hold_any_count_of_a_cluster(clusters):
+    drawn = stats._draws(clusters, 1, 0)
+    assert drawn.sum(dtype=np.int64) == clusters
+    assert np.iinfo(drawn.dtype).max >= clusters
