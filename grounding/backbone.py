@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +33,8 @@ FEATURE_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
 FEATURE_CHANNELS = (40, 112, 320)
 BATCH_NORM_EPS = 1e-3  # TensorFlow's default, with which the weights were published
 
+IN_CHECKPOINT = "model.backbone.conv_encoder.model.network."
+"""Before the name of each of its tensors in a grounder's checkpoint."""
 _IMAGES_IN_CACHE = 2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -274,6 +277,27 @@ class EfficientNetLite(nn.Module):
             folder = fetch("efficientnet-lite0")
         network = cls()
         network.load_published(load_file(Path(folder) / "model.safetensors"))
+        return network
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path) -> EfficientNetLite:
+        """The backbone of one of our grounders, in float32, for another network to see with.
+
+        Raises:
+            FileNotFoundError: If the folder holds no checkpoint.
+            ValueError: If it has another backbone.
+        """
+        path = folder / "model.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a checkpoint with {path.name}, there is none in {folder}")
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(IN_CHECKPOINT)]
+            state = {name.removeprefix(IN_CHECKPOINT): file.get_tensor(name).float() for name in names}
+        network = cls()
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"{path} has another backbone than EfficientNet-Lite0: {error}") from error
         return network
 
     def load_published(self, tensors: dict[str, Tensor]) -> None:

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import MMGroundingDinoConfig
 
-from .backbone import EfficientNetLite
 from .calibration import FILE_NAME as CALIBRATION_FILE
 from .calibration import Calibration
 from .modeling import ADDED_PARAMETERS, MedGLIPConfig, MedGLIPForGrounding, load_text_encoder
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 PACKAGED = Path(__file__).parent / "checkpoints"
 TEXT_ENCODER = "model.text_backbone."
-BACKBONE = "model.backbone.conv_encoder.model.network."
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 FINGERPRINTED = frozenset((".json", ".txt", ".safetensors"))
 HUB_FILES = ("*.json", "*.txt", "*.safetensors")  # no code, no pickles
@@ -219,24 +216,3 @@ def load_published(folder: Path, *, library_kernels: bool = False) -> MedGLIPFor
         listed = "; ".join(f"{kind} {sorted(keys)[:5]}" for kind, keys in faults.items() if keys)
         raise ValueError(f"{folder}: the checkpoint does not fit its configuration: {listed}")
     return model.eval()
-
-
-def load_backbone(folder: Path) -> EfficientNetLite:
-    """The image backbone of one of our checkpoints, in float32, for another network to see with.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it has another backbone.
-    """
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a checkpoint with {path.name}, there is none in {folder}")
-    with safe_open(path, "pt") as file:
-        names = [name for name in file.keys() if name.startswith(BACKBONE)]
-        state = {name.removeprefix(BACKBONE): file.get_tensor(name).float() for name in names}
-    network = EfficientNetLite()
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} has another backbone than EfficientNet-Lite0: {error}") from error
-    return network

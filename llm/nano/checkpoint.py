@@ -7,6 +7,7 @@ vision tower too, or it is the backbone of a grounder of ours, which then holds 
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -135,9 +136,8 @@ def _vision_tower(config: NanoVLMConfig) -> EfficientNetLite:
     grounder = config.base_vision_tower.removeprefix(GROUNDER)
     if grounder == config.base_vision_tower:
         return EfficientNetLite.from_base_weights(_base_folder(grounder))
-    from grounding.checkpoint import checkpoint_folder, load_backbone
-
-    folder = checkpoint_folder(grounder)
+    packaged = Path(str(resources.files("grounding"))) / "checkpoints" / grounder
+    folder = packaged if packaged.is_dir() else Path(grounder)
     present = weights_sha256(folder)
     if config.vision_tower_sha256 not in (None, present):
         raise ValueError(
@@ -146,7 +146,7 @@ def _vision_tower(config: NanoVLMConfig) -> EfficientNetLite:
             " those weights back"
         )
     config.vision_tower_sha256 = present
-    return load_backbone(folder)
+    return EfficientNetLite.from_checkpoint(folder)
 
 
 def _base_folder(name: str) -> Path:

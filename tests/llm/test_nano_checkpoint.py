@@ -8,8 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from grounding.backbone import EfficientNetLite
-from grounding.checkpoint import BACKBONE, load_backbone
+from grounding.backbone import IN_CHECKPOINT, EfficientNetLite
 from llm.nano.checkpoint import build_nano
 from llm.nano.configuration import NanoVLMConfig
 
@@ -19,7 +18,7 @@ def write_grounder(folder: Path, seed: int) -> EfficientNetLite:
     torch.manual_seed(seed)
     network = EfficientNetLite()
     folder.mkdir(exist_ok=True)
-    state = {BACKBONE + name: tensor.half() for name, tensor in network.state_dict().items()}
+    state = {IN_CHECKPOINT + name: tensor.half() for name, tensor in network.state_dict().items()}
     save_file({**state, "model.head.weight": torch.zeros(2)}, folder / "model.safetensors")
     return network
 
@@ -54,7 +53,7 @@ def test_base_weights_as_a_tower_have_no_hash(tiny_base: tuple[Path, Path]) -> N
 
 def test_what_is_no_grounder_or_has_another_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
-        load_backbone(tmp_path)
-    save_file({BACKBONE + "stem.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+        EfficientNetLite.from_checkpoint(tmp_path)
+    save_file({IN_CHECKPOINT + "stem.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="another backbone"):
-        load_backbone(tmp_path)
+        EfficientNetLite.from_checkpoint(tmp_path)
