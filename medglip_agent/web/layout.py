@@ -27,8 +27,8 @@ from .events import (
     show_view,
 )
 from .loading import AgentLoader
-from .panels import download_html, status_html, trace_html
-from .session import UNKNOWN_MODALITY, Session, caption
+from .panels import PAST, download_html, status_html, trace_html
+from .session import UNKNOWN_MODALITY, Session, caption, new_conversation
 from .viewer import picture_html, regions_html
 from .widgets import Widgets
 
@@ -54,7 +54,7 @@ def launch_options() -> dict[str, Any]:
             font_mono=["ui-monospace", "Consolas", "monospace"],
         ),
         "css_paths": _HERE / "style.css",
-        "js": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "js": _script("page.js"),
         "max_file_size": UPLOADS.max_bytes,
         "share": False,
         "quiet": True,
@@ -128,6 +128,7 @@ class _Page(Widgets):
         self.frame.input(self._on_view, view, self.shown(), trigger_mode="always_last", **quiet)
         for choice in (self.window, self.modality):  # select, since a dropdown's input event comes twice
             choice.select(self._on_view, view, self.shown(), **quiet)
+        self._wire_history(quiet)
         self.format.select(
             self._on_export,
             [self.session, self.format],
@@ -139,7 +140,7 @@ class _Page(Widgets):
             None,
             self.min_score,
             None,
-            js=(_HERE / "filter.js").read_text(encoding="utf-8"),
+            js=_script("filter.js"),
             api_visibility=_PRIVATE,
         )
         if self.examples:
@@ -152,6 +153,38 @@ class _Page(Widgets):
             )
         timer = gr.Timer(1.0)
         timer.tick(self._on_tick, None, [self.status, timer], show_progress="hidden", api_visibility=_PRIVATE)
+
+    def _wire_history(self, quiet: dict[str, Any]) -> None:
+        """The browser keeps the conversations (`history.js`); the server only changes what is on show."""
+
+        def in_browser(event: Callable[..., Any], act: str, inputs: Any, outputs: Any) -> Any:
+            return event(None, inputs, outputs, js=act, api_visibility=_PRIVATE)
+
+        in_browser(self.blocks.load, _script("history.js"), None, self.past)
+        in_browser(self.chat.change, "(chat) => window.medglipHistory?.keep(chat)", self.chat, self.past)
+        closed = [*self.shown(), self.frame, self.window, self.suggestions, self.prior, self.box]
+        opening = self.past.select(self._on_past, None, closed, **quiet)
+        in_browser(opening.then, "(id) => window.medglipHistory.open(id)", self.past, self.chat)
+        emptied = [*self.shown(), self.chat, self.box]
+        self.new.click(self._on_new, self.session, emptied, **quiet)
+        deleting = in_browser(self.delete.click, "(id) => window.medglipHistory.remove(id)", self.past, None)
+        deleting.then(self._on_new, self.session, emptied, **quiet)
+
+    def _on_past(self) -> dict[Any, Any]:
+        """Close the picture: the conversation that comes was about another."""
+        return {
+            **self._nothing(),
+            self.caption: PAST,
+            self.frame: gr.Slider(visible=False),
+            self.window: gr.Dropdown(visible=False),
+            self.suggestions: gr.Dataset(visible=False),
+            self.prior: None,
+            self.box: "",
+        }
+
+    def _on_new(self, session: Session | None) -> dict[Any, Any]:
+        view = self._nothing() if session is None else self._view(new_conversation(session), 0.0)
+        return {**view, self.chat: [], self.box: ""}
 
     def _on_upload(self, path: str | None) -> dict[Any, Any]:
         return self._opened(_told(open_upload, path), ("What is shown in this image?", "What organ is seen?"))
@@ -229,6 +262,17 @@ class _Page(Widgets):
             self.download: "",
         }
 
+    def _nothing(self) -> dict[Any, Any]:
+        return {
+            self.session: None,
+            self.picture: picture_html(None),
+            self.caption: "",
+            self.regions: regions_html(None),
+            self.trace: trace_html(()),
+            self.format: None,
+            self.download: "",
+        }
+
     def _on_export(self, session: Session | None, suffix: str) -> str:
         return download_html(*_told(export_answer, self.loader, session, suffix))
 
@@ -259,6 +303,10 @@ class _Page(Widgets):
             api_name="ask",
             api_description=ask_file.__doc__,
         )
+
+
+def _script(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _told(act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

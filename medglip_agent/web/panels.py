@@ -24,6 +24,10 @@ LIMITS: Final = (
     "a confidence is a probability only where it is called calibrated, and a missing box does not mean "
     "a healthy organ. Check every answer against the picture."
 )
+PAST: Final = (
+    "A past conversation, from this browser. Its picture was not kept: open the picture again to ask more, "
+    "which starts a new conversation."
+)
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$&:/])")
 _CITATION: Final = re.compile(r"\\\[R(\d+)\\\]")

@@ -118,18 +118,17 @@ def change_view(session: Session, frame: int, window: str, modality: str) -> Ses
     window = window if window in session.windows else FILE_WINDOW
     picture = session.source.render(frame, CT_WINDOWS.get(window))
     image = replace(picture, modality=modality or None)
-    return replace(
-        session,
-        frame=frame,
-        window=window,
-        modality=modality or None,
-        image=image,
-        regions=None,
-        cited=(),
-        question="",
-        answer=None,
-        box=None,
-    )
+    viewed = replace(session, frame=frame, window=window, modality=modality or None, image=image)
+    return _unasked(viewed)
+
+
+def new_conversation(session: Session) -> Session:
+    """Return the same picture with nothing asked about it."""
+    return replace(_unasked(session), conversation=None)
+
+
+def _unasked(session: Session) -> Session:
+    return replace(session, regions=None, cited=(), question="", answer=None, box=None)
 
 
 def modality_choices() -> list[tuple[str, str]]:
