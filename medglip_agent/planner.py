@@ -18,10 +18,20 @@ from grounding.ontology import Ontology
 from .planner_intents import CHATTER, Intent, Wish, is_elliptic, read_intent
 from .planner_phrases import PhraseReader, Reading
 
-__all__ = ["MAX_QUESTION_CHARACTERS", "NO_TURNS", "Conversation", "Intent", "Plan", "Planner", "RulePlanner"]
+__all__ = [
+    "MAX_QUESTION_CHARACTERS",
+    "NO_TURNS",
+    "TURNS_KEPT",
+    "Conversation",
+    "Intent",
+    "Plan",
+    "Planner",
+    "RulePlanner",
+]
 
 MAX_QUESTION_CHARACTERS: Final = 2000
-_TURNS_READ: Final = 8  # a follow-up points back at what was just said
+TURNS_KEPT: Final = 8
+"""How many requests a conversation remembers: a follow-up points back at what was just said."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,14 @@ class Conversation:
     """What a user has asked about one image so far; kept by the caller, one a session.
 
     Attributes:
-        texts: the earlier requests, oldest first.
+        texts: the last few requests, oldest first.
     """
 
     texts: tuple[str, ...] = ()
 
     def then(self, text: str) -> Conversation:
-        """Return the conversation with `text` asked."""
-        return Conversation((*self.texts, text))
+        """Return the conversation with `text` asked; the oldest of more than `TURNS_KEPT` goes."""
+        return Conversation((*self.texts, text.strip())[-TURNS_KEPT:])
 
 
 NO_TURNS: Final = Conversation()
@@ -135,7 +145,7 @@ class RulePlanner:
         """Return the plan for `text`, with what it leaves unsaid taken from `conversation`.
 
         Raises:
-            ValueError: `text` is longer than MAX_QUESTION_CHARACTERS.
+            ValueError: `text`, alone or with what it leaves unsaid, is longer than MAX_QUESTION_CHARACTERS.
         """
         if len(text.strip()) > MAX_QUESTION_CHARACTERS:
             raise ValueError(
@@ -143,11 +153,18 @@ class RulePlanner:
                 "shorten it"
             )
         before: _Turn | None = None
-        for earlier in conversation.texts[-_TURNS_READ:]:
-            turn = self._understand(earlier[:MAX_QUESTION_CHARACTERS], modality, before)
+        for earlier in conversation.texts[-TURNS_KEPT:]:
+            turn = self._understand(earlier, modality, before)
+            if len(turn.text) > MAX_QUESTION_CHARACTERS:  # its own words and names remain
+                turn = replace(turn, text=f"{earlier} ({', '.join(turn.names)})", masked="")
             if turn.intent is not Intent.OUT_OF_SCOPE:
                 before = turn if turn.names or before is None else replace(turn, names=before.names)
         turn = self._understand(text, modality, before)
+        if len(turn.text.strip()) > MAX_QUESTION_CHARACTERS:
+            raise ValueError(
+                f"with what it takes from the questions before, this one has {len(turn.text.strip())} "
+                f"characters, up to {MAX_QUESTION_CHARACTERS} are read: ask it in words of its own, shorter"
+            )
         known, unknown = self._by_knowledge(turn.names)
         full = "" if turn.text == text else turn.text
         placed = bool(_NEEDS_REGION.search(full or text))
@@ -188,7 +205,7 @@ class RulePlanner:
             full, masked = _in_place_of(before, text, reading, names)
         elif unsaid:
             full, masked = f"{text} ({', '.join(unsaid)})", f"{masked} (ORGAN)"
-        return _Turn(intent, names, reason, full[:MAX_QUESTION_CHARACTERS], masked)
+        return _Turn(intent, names, reason, full, masked)
 
     def _names(self, reading: Reading, intent: Intent, before: _Turn | None) -> tuple[str, ...]:
         names = reading.names

@@ -11,7 +11,7 @@ import pytest
 from grounding.types import MedicalImage
 from llm.types import Answer
 from medglip_agent.agent import MedGLIPAgent
-from medglip_agent.planner import NO_TURNS, RulePlanner
+from medglip_agent.planner import NO_TURNS, TURNS_KEPT, RulePlanner
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_concurrent_conversations_do_not_mix(agent: MedGLIPAgent, chest: Medical
         for _ in range(10):
             agent.ask(chest, f"Show me the {side} lung", conversation=talk)
             seen.add(agent.ask(chest, "how big is it?", conversation=talk).regions.phrases)
-        assert len(talk.asked.texts) == 20
+        assert len(talk.asked.texts) == TURNS_KEPT, "it does not grow without end"
         return seen
 
     with ThreadPoolExecutor(2) as pool:

@@ -156,6 +156,31 @@ def test_too_long_a_question_is_refused(planner: RulePlanner) -> None:
         planner.plan("a" * 2001, None)
 
 
+@pytest.mark.parametrize("first", ["Is the spleen {}?", "Does the spleen look {}, or not?"])
+def test_a_follow_up_that_is_too_long_in_full_is_refused_not_cut(planner: RulePlanner, first: str) -> None:
+    """The question that the language model gets is whole, or there is none."""
+    long = first.format("very " * 393 + "large")
+    assert len(long) <= 2000
+    with pytest.raises(ValueError, match=r"questions before, this one has 20\d\d characters"):
+        planner.plan("and the right kidney and the left adrenal gland?", "CT", NO_TURNS.then(long))
+    pointing = "Is it " + "very " * 397 + "big?"
+    with pytest.raises(ValueError, match="questions before"):
+        planner.plan(pointing, "CT", NO_TURNS.then("Show me the spleen"))
+    assert planner.plan(pointing, "CT").question == ""
+
+
+def test_what_earlier_follow_ups_took_over_does_not_add_up(planner: RulePlanner) -> None:
+    """The second is too long with the first and counts in its own words; the third fits with those."""
+    texts = ("Is there a liver cyst, " + "very " * 389 + "large?", "and on the left?", "and on the left?")
+    plan = planner.plan("and on the right?", "CT", Conversation(texts))
+    assert 0 < len(plan.question) <= 2000 and plan.phrases == ("liver cyst",)
+
+
+def test_space_around_an_earlier_question_does_not_hide_it(planner: RulePlanner) -> None:
+    conversation = NO_TURNS.then(" " * 3000 + "mark the left kidney")
+    assert planner.plan("the other one", "CT", conversation).phrases == ("right kidney",)
+
+
 @given(st.text(max_size=80), st.sampled_from([None, "CT", "OP"]))
 @settings(max_examples=60, deadline=None)
 def test_any_text_has_a_plan(text: str, modality: str | None) -> None:
