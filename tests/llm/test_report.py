@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from grounding.types import MedicalImage, Regions
-from llm.report import REQUEST, Claim, check_report, claims, read_report, write_report
+from llm.report import (
+    CITATION,
+    REQUEST,
+    Claim,
+    check_report,
+    claims,
+    read_report,
+    strip_citations,
+    write_report,
+)
 from llm.types import Finding, Generation, Report, SpatialPrompt
 
 SIZE = (40, 60)
@@ -104,3 +116,30 @@ def test_a_report_is_asked_for_once_and_checked() -> None:
     report = write_report(Model(), IMAGE, regions, lambda *_: regions, names_in, findings_in)
     assert [f.conflict for f in report.findings] == ["nodule was found [R2] with score 0.50.", ""]
     assert report.regions is regions and report.impression == "Normal."
+
+
+@given(st.lists(st.sampled_from(["[R1]", "[R", "[", "]", "1]", "r 2", ", 3", "R", " ", "x"]), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_citations_are_stripped_as_by_repeated_removal(parts: list[str]) -> None:
+    left = text = "".join(parts)
+    while (shorter := CITATION.sub("", left)) != left:
+        left = shorter
+    assert strip_citations(text) == left.strip()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[R" * 50_000 + "1]" * 50_000,  # each removal puts the next one together
+        "x" + " " * 100_000 + "y",
+        "[R1" + ", 1" * 30_000 + "x]",  # nearly one citation
+        "[" + "]" * 100_000,
+    ],
+    ids=["nested", "spaces", "unfinished", "closed"],
+)
+def test_hostile_text_is_stripped_in_one_reading(text: str) -> None:
+    """In less than a second on an idle core; in a reading for each citation or space, in minutes."""
+    started = time.process_time()
+    stripped = strip_citations(text)
+    assert time.process_time() - started < 10
+    assert stripped == ("" if text.endswith("1]") else text)

@@ -43,6 +43,7 @@ def test_writing_and_reading() -> None:
     assert cite([0, 2]) == "[R1] [R3]"
     assert cited_regions("left [R3] and [R1], again [R3]") == (2, 0)
     assert strip_citations("left [R3], liver[R12].") == "left, liver."
+    assert strip_citations("left  [R3]  lung") == "left  lung"
     assert cite(()) == ""
 
 
