@@ -5,7 +5,7 @@
 
 Starts the server as a process of its own; clients in threads send pictures that carry a number, many times.
 An answer belongs to its image when it names the image's hash and, from toy models, the number. Memory is the
-largest resident size of the server seen in each round.
+largest resident size of the server seen in each round. Each of the three is stated as pass or miss.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from benchmarks.coded_pictures import QUESTION, coded_picture, data_url, user_me
 from grounding.types import MedicalImage  # noqa: E402
 
 SIZE: Final = (320, 240)
+FOREIGN: Final = "the answer is about another image"
+MOST_GROWTH: Final = 0.10
+"""How much larger than in the first round the server may become."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def ask(address: str, client: int, turn: int, coded: bool) -> Asked:
     image, answered = grounding["image"], grounding["answer"]["text"]
     own = (image["width"], image["height"], image["source_id"]) == (*size, source_id(code, size))
     if not own or text != answered or (coded and not text.startswith(f"left code {code} ")):
-        return Asked("the answer is about another image", seconds)
+        return Asked(FOREIGN, seconds)
     return Asked("", seconds)
 
 
@@ -138,16 +141,38 @@ def measure(models: str, clients: int, requests: int) -> dict[str, Any]:
             memory.append(_peak_mib(watched, jobs))
             rounds.append([job.result() for job in jobs])
             print(f"round {turn + 1} of {requests}: {memory[-1]:.0f} MiB", file=sys.stderr, flush=True)
+    return summary(models, clients, rounds, memory)
+
+
+def summary(
+    models: str, clients: int, rounds: Sequence[Sequence[Asked]], memory: Sequence[float]
+) -> dict[str, Any]:
+    """Return the figures of all rounds, and for each of the three promises whether they keep it.
+
+    Args:
+        models: what was served.
+        clients: how many asked at once.
+        rounds: the requests of each round.
+        memory: the largest resident size of the server in each round, in MiB.
+    """
     asked = [one for group in rounds for one in group]
+    faults = [one.fault for one in asked if one.fault]
+    growth = (max(memory) - memory[0]) / memory[0]
+    held = {
+        "no error": all(fault == FOREIGN for fault in faults),
+        "no cross-talk": FOREIGN not in faults,
+        f"memory grows at most {MOST_GROWTH:.0%} after the first round": growth <= MOST_GROWTH,
+    }
     seconds = sorted(one.seconds for one in asked)
     return {
         "models": models,
         "clients": clients,
         "requests": len(asked),
-        "faults": [one.fault for one in asked if one.fault],
+        "verdicts": {promise: "pass" if kept else "miss" for promise, kept in held.items()},
+        "faults": faults,
         "seconds": {"median": seconds[len(seconds) // 2], "largest": seconds[-1]},
         "memory_mib": [round(size, 1) for size in memory],
-        "growth_after_first_round": max(memory) / memory[0] - 1.0,
+        "growth_after_first_round": growth,
     }
 
 
@@ -161,7 +186,7 @@ def _peak_mib(process: psutil.Process, jobs: Sequence[Future[Asked]]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the load; exit code 1 where an answer failed or was about another image."""
+    """Run the load; exit code 1 where one of the three is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--models", default="coded", help="coded (toy models), nano, or a folder")
     parser.add_argument("--clients", type=int, default=20, help="at once (default: 20)")
@@ -178,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text)
     if args.out is not None:
         args.out.write_text(text + "\n", encoding="utf-8")
-    return 1 if figures["faults"] else 0
+    return 1 if "miss" in figures["verdicts"].values() else 0
 
 
 if __name__ == "__main__":
