@@ -24,8 +24,8 @@ def processor(tiny_base: tuple[Path, Path]) -> NanoVLMProcessor:
 def test_the_whole_prompt(processor: NanoVLMProcessor, two_regions: Regions) -> None:
     assert PromptRenderer(processor, NANO_STYLE)("Is the spleen seen?", two_regions) == (
         "<|im_start|>user\n<image>\n"
-        "[R1] right lung <loc_010><loc_010><loc_040><loc_090> high\n"
-        "[R2] left lung <loc_060><loc_010><loc_090><loc_090> medium\n"
+        "[R1] right lung <loc_010><loc_010><loc_040><loc_090> high, left, left upper, largest\n"
+        "[R2] left lung <loc_060><loc_010><loc_090><loc_090> medium, right, right upper, second largest\n"
         "No region found: spleen\n"
         "Is the spleen seen?<|im_end|>\n<|im_start|>assistant\n"
     )

@@ -50,8 +50,8 @@ def log_of(out: Path) -> list[dict[str, float]]:
 def test_loss_falls_and_the_saved_model_is_the_trained_one(
     tiny_base: tuple[Path, Path], vqa_root: Path, two_regions: Regions, tmp_path: Path
 ) -> None:
-    run = trainer(tiny_base, vqa_root, two_regions, tmp_path / "run")
-    assert run.total == 20
+    run = trainer(tiny_base, vqa_root, two_regions, tmp_path / "run", epochs=15)
+    assert run.total == 30
     run.run()
     log = log_of(run.out)
     losses = [line["loss"] for line in log if "loss" in line]

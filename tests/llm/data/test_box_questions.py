@@ -65,15 +65,15 @@ class Reader:
         return "yes" if words[-1] == truth else "no"
 
     def presence(self, words):
+        if "neither" in self.question:
+            right, left = (bool(self.boxes[phrase]) for phrase in self.item.phrases)
+            return {(0, 0): "neither", (1, 0): "right", (0, 1): "left", (1, 1): "both"}[right, left]
         return "yes" if self.boxes else "no"
 
     def count(self, words):
         return str(len(self.boxes[self.item.phrases[0]]))
 
     def side(self, words):
-        if "neither" in self.question:
-            right, left = (bool(self.boxes[phrase]) for phrase in self.item.phrases)
-            return {(0, 0): "neither", (1, 0): "right", (0, 1): "left", (1, 1): "both"}[right, left]
         down = int(words[-1] in ("upper", "lower"))
         boxes = self.boxes[self.item.phrases[0]]
         second = int(sum(self.centre(box)[down] > 0.5 for box in boxes) > len(boxes) / 2)
