@@ -107,14 +107,14 @@ class Widgets:
             )
 
     def _chat(self) -> None:
-        with gr.Row(elem_id="mg-history", equal_height=True):
+        with gr.Row(elem_id="mg-history"):
             self.past = gr.Dropdown(
                 [],
                 value=None,
-                label="Conversations, kept in this browser without their pictures",
+                label="Conversations, kept in this browser only",
                 elem_id="mg-past",
                 scale=6,
-                min_width=180,
+                min_width=160,
             )
             self.new = gr.Button("New", size="sm", elem_id="mg-new", min_width=60)
             self.delete = gr.Button("Delete", size="sm", elem_id="mg-delete", min_width=70)
