@@ -305,19 +305,27 @@ class MedGLIPForGrounding(MMGroundingDinoForObjectDetection):
             "text_encoder_attention_mask": _additive(text.mask[:, None, None], text_tokens.dtype),
             "self_attn_mask": None if mask is None else _additive(mask[:, None], hidden.dtype),
         }
-        layer_logits, layer_boxes = [], []
+        states, references = [], []
         for index, layer in enumerate(decoder.layers):
+            references.append(reference)
             scaled = reference[:, :, None] * scale
             position = decoder.reference_points_head(
                 encode_sinusoidal_position_embedding(scaled[:, :, 0], num_pos_feats=self.config.d_model // 2)
             )
             own = {"hidden_states": hidden, "position_embeddings": position, "reference_points": scaled}
             hidden = self._run(layer, own | same_for_all)[0]
-            normed, anchor = decoder.layer_norm(hidden), torch.special.logit(reference, eps=1e-5)
-            layer_logits.append(_token_logits(self.class_embed[index], normed, text_tokens, text.mask))
-            layer_boxes.append((self.bbox_embed[index](normed) + anchor).sigmoid())
+            states.append(decoder.layer_norm(hidden))
             with torch.no_grad():  # the next layer starts from here, unnormalised as the library has it
+                anchor = torch.special.logit(reference, eps=1e-5)
                 reference = (decoder.bbox_embed[index](hidden) + anchor).sigmoid()
+        # In memory as the library has them: on some processors the last bit of a logarithm hangs on strides.
+        strided = [references[0], *torch.stack(references, dim=1).unbind(1)[1:]]
+        layer_logits, layer_boxes = [], []
+        for index, (state, start) in enumerate(zip(states, strided, strict=True)):
+            layer_logits.append(_token_logits(self.class_embed[index], state, text_tokens, text.mask))
+            layer_boxes.append(
+                (self.bbox_embed[index](state) + torch.special.logit(start, eps=1e-5)).sigmoid()
+            )
         return LayerPredictions(torch.stack(layer_logits), torch.stack(layer_boxes))
 
     def _presence(
