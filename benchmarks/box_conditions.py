@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,11 +130,5 @@ def rescale(regions: Regions, image_size: tuple[int, int]) -> Regions:
     (height, width), (old_height, old_width) = image_size, regions.image_size
     factor = np.array([width / old_width, height / old_height] * 2, dtype=np.float32)
     limit = np.array([width, height] * 2, dtype=np.float32)
-    return Regions(
-        boxes=np.minimum(regions.boxes * factor, limit),
-        scores=regions.scores,
-        phrase_index=regions.phrase_index,
-        asked=regions.asked,
-        image_size=image_size,
-        doubted=regions.doubted,
-    )
+    boxes = np.minimum(regions.boxes * factor, limit)
+    return replace(regions, boxes=boxes, image_size=image_size, masks=None)

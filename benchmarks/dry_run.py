@@ -81,7 +81,7 @@ def _base_folders(settings: dict[str, Any]) -> Iterator[Path]:
     from llm.nano.checkpoint import GROUNDER
 
     for name in ("base_language_model", "base_vision_tower"):
-        if not settings.get(name, GROUNDER).startswith(GROUNDER):  # a grounder's backbone is small
+        if name in settings and not settings[name].startswith(GROUNDER):  # whose backbone is small
             folder = Path(settings[name])
             yield folder if folder.is_dir() else cache_dir() / settings[name]
 

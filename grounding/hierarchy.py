@@ -6,7 +6,7 @@ Owns what the tree says about a grounder's questions and answers; knows no netwo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -47,15 +47,7 @@ class Expansion:
         if regions.asked != self.phrases:
             raise ValueError(f"expected regions of {self.phrases}, got those of {regions.asked}")
         index = np.array(self.origin, dtype=np.int64)[regions.phrase_index]
-        return Regions(
-            regions.boxes,
-            regions.scores,
-            index,
-            self.asked,
-            regions.image_size,
-            regions.masks,
-            regions.doubted,
-        )
+        return replace(regions, phrase_index=index, asked=self.asked)
 
 
 def expand(phrases: Sequence[str], ontology: Ontology) -> Expansion:

@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,12 +234,12 @@ class Regions:
         asked: every phrase that was asked for, found or not.
         image_size: (height, width) of the original image.
         masks: bool (N, H, W), True inside; None = boxes only.
-        doubted: bool (N,), True where a region is only the best guess for a phrase that was not found
-            (`guesses.with_guesses`); None = no region is. Doubted regions come last.
+        doubted: bool (N,), True where a region is only the best guess for a phrase that was not found (see
+            `guesses`); those come last. Left out, no region is.
 
     Raises:
         ValueError: shapes disagree, a number is not finite, a box is inside out, a score lies outside [0, 1],
-            or a phrase index points outside `asked`.
+            a phrase index points outside `asked`, or a region that was found stands behind a guess.
     """
 
     boxes: npt.NDArray[np.float32]
@@ -248,7 +248,7 @@ class Regions:
     asked: tuple[str, ...]
     image_size: tuple[int, int]
     masks: npt.NDArray[np.bool_] | None = None
-    doubted: npt.NDArray[np.bool_] | None = None
+    doubted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def __post_init__(self) -> None:
         """Take read-only copies of the arrays and check them together."""
@@ -262,8 +262,10 @@ class Regions:
             "asked": asked,
             "image_size": _image_size(self.image_size),
             "masks": None if self.masks is None else np.array(self.masks),
-            "doubted": None if self.doubted is None else np.array(self.doubted, dtype=np.bool_),
+            "doubted": np.array(self.doubted, dtype=np.bool_),
         }
+        if not fields["doubted"].size:
+            fields["doubted"] = np.zeros(len(boxes), dtype=np.bool_)
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
@@ -274,11 +276,11 @@ class Regions:
         count = len(self.boxes)
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise ValueError(f"boxes must be (N, 4) xyxy pixels, got {self.boxes.shape}")
-        for name in ("scores", "phrase_index"):
+        for name in ("scores", "phrase_index", "doubted"):
             if getattr(self, name).shape != (count,):
                 raise ValueError(f"{name} must be ({count},) to match boxes, got {getattr(self, name).shape}")
-        if self.doubted is not None and self.doubted.shape != (count,):
-            raise ValueError(f"doubted must be ({count},) to match boxes, got {self.doubted.shape}")
+        if (self.doubted[:-1] & ~self.doubted[1:]).any():
+            raise ValueError("doubted regions must come last; put what was found before the guesses")
         if not np.isfinite(self.boxes).all():
             raise ValueError("boxes must be finite; drop rows with NaN or infinity first")
         if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
@@ -321,13 +323,11 @@ class Regions:
     @property
     def found(self) -> Regions:
         """The regions without the doubted ones."""
-        return self if self.doubted is None else replace(self[~self.doubted], doubted=None)
+        return self[~self.doubted] if self.doubted.any() else self
 
     @property
     def guesses(self) -> dict[str, npt.NDArray[np.float32]]:
         """Phrase -> box (4,) xyxy of the doubted regions."""
-        if self.doubted is None:
-            return {}
         return {self.phrases[index]: self.boxes[index] for index in np.flatnonzero(self.doubted)}
 
     def __len__(self) -> int:
@@ -345,7 +345,7 @@ class Regions:
             self.asked,
             self.image_size,
             masks,
-            None if self.doubted is None else self.doubted[chosen],
+            self.doubted[chosen],
         )
 
     def __iter__(self) -> Iterator[GroundedRegion]:
@@ -359,8 +359,20 @@ class Regions:
         return self[self.scores >= threshold]
 
     def sorted(self) -> Regions:
-        """By falling score; equal scores keep their order."""
-        return self[np.argsort(-self.scores, kind="stable")]
+        """By falling score, guesses behind what was found; equal scores keep their order."""
+        return self[np.lexsort((-self.scores, self.doubted))]
+
+    def guessing(self, boxes: npt.ArrayLike, scores: npt.ArrayLike, phrase_index: npt.ArrayLike) -> Regions:
+        """The regions with guesses behind them: boxes (G, 4), scores (G,), phrase_index (G,); masks go."""
+        count = len(np.atleast_1d(scores))
+        return Regions(
+            np.concatenate([self.boxes, np.reshape(boxes, (count, 4))]),
+            np.concatenate([self.scores, scores]),
+            np.concatenate([self.phrase_index, phrase_index]),
+            self.asked,
+            self.image_size,
+            doubted=np.concatenate([self.doubted, np.ones(count, dtype=np.bool_)]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `Regions.from_dict` gives the same arrays back, bit for bit."""
@@ -371,7 +383,7 @@ class Regions:
             "asked": list(self.asked),
             "image_size": list(self.image_size),
             "masks": None if self.masks is None else [_run_lengths(mask) for mask in self.masks],
-            **({} if self.doubted is None else {"doubted": self.doubted.tolist()}),
+            **({"doubted": self.doubted.tolist()} if self.doubted.any() else {}),
         }
 
     @classmethod
@@ -393,7 +405,7 @@ class Regions:
         if runs is not None:
             masks = np.array([_from_runs(run, size) for run in runs], dtype=bool).reshape(-1, height, width)
         boxes, scores = (np.array(data[key], dtype=np.float32) for key in ("boxes", "scores"))
-        index, doubted = _indices(data["phrase_index"]), data.get("doubted")
+        index, doubted = _indices(data["phrase_index"]), np.array(data.get("doubted", []), dtype=np.bool_)
         return cls(boxes, scores, index, tuple(data["asked"]), size, masks, doubted)
 
 

@@ -160,22 +160,17 @@ def _distinct(regions: Regions) -> Regions:
 
 
 def _concatenate(first: Regions, second: Regions) -> Regions:
-    masks = None
-    if first.masks is not None and second.masks is not None:
-        masks = np.concatenate([first.masks, second.masks])
+    """What was found of both, then the guesses of both; neither has masks."""
+    order = np.argsort(np.concatenate([first.doubted, second.doubted]), kind="stable")
+    index = np.concatenate([first.phrase_index, second.phrase_index + len(first.asked)])
     return Regions(
-        boxes=np.concatenate([first.boxes, second.boxes]),
-        scores=np.concatenate([first.scores, second.scores]),
-        phrase_index=np.concatenate([first.phrase_index, second.phrase_index + len(first.asked)]),
+        boxes=np.concatenate([first.boxes, second.boxes])[order],
+        scores=np.concatenate([first.scores, second.scores])[order],
+        phrase_index=index[order],
         asked=first.asked + second.asked,
         image_size=first.image_size,
-        masks=masks,
-        doubted=np.concatenate([_doubted(first), _doubted(second)]),
+        doubted=np.concatenate([first.doubted, second.doubted])[order],
     )
-
-
-def _doubted(regions: Regions) -> np.ndarray:
-    return np.zeros(len(regions), dtype=np.bool_) if regions.doubted is None else regions.doubted
 
 
 def _select(regions: Regions, mentioned: Sequence[str], ontology: Ontology) -> Regions:
@@ -183,7 +178,7 @@ def _select(regions: Regions, mentioned: Sequence[str], ontology: Ontology) -> R
 
     Guesses are kept of what is mentioned, behind everything that was found.
     """
-    phrases, doubted = regions.phrases, _doubted(regions)
+    phrases, doubted = regions.phrases, regions.doubted
     rank = {label: place for place, label in enumerate(mentioned)}
     kept: list[int] = []
     count: dict[str, int] = {}

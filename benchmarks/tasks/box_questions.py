@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -144,20 +145,11 @@ def to_sample(item: Instruction) -> Sample:
 def only(regions: Regions, phrases: Sequence[str]) -> Regions:
     """The regions of some of the phrases asked, in the phrases' order, each by falling score."""
     ordered = regions.sorted()
-    names, doubted = ordered.phrases, np.zeros(len(ordered), dtype=np.bool_)
-    if ordered.doubted is not None:
-        doubted = ordered.doubted
+    names = ordered.phrases
     index = [k for phrase in phrases for k, name in enumerate(names) if name == phrase]
-    index.sort(key=lambda k: bool(doubted[k]))
-    chosen = ordered[index]
-    return Regions(
-        chosen.boxes,
-        chosen.scores,
-        np.array([list(phrases).index(name) for name in chosen.phrases], dtype=np.int64),
-        tuple(phrases),
-        chosen.image_size,
-        doubted=chosen.doubted,
-    )
+    chosen = ordered[sorted(index, key=lambda k: bool(ordered.doubted[k]))]
+    places = np.array([list(phrases).index(name) for name in chosen.phrases], dtype=np.int64)
+    return replace(chosen, phrase_index=places, asked=tuple(phrases))
 
 
 def write_regions(path: Path, regions: Iterator[tuple[str, Regions]], writer: Mapping[str, str]) -> None:

@@ -114,9 +114,8 @@ def doubt_regions(regions: Regions, rng: np.random.Generator, probability: float
     draws = rng.random(len(regions))
     counts = np.bincount(regions.phrase_index, minlength=len(regions.asked))
     doubted = (counts[regions.phrase_index] == 1) & (draws < probability)
-    if not doubted.any():
-        return regions
-    return replace(regions, doubted=doubted)[np.argsort(doubted, kind="stable")]
+    order = np.argsort(doubted, kind="stable")
+    return replace(regions[order], doubted=doubted[order])
 
 
 def guess_absent(regions: Regions, rng: np.random.Generator, probability: float) -> Regions:
@@ -124,19 +123,10 @@ def guess_absent(regions: Regions, rng: np.random.Generator, probability: float)
     height, width = regions.image_size
     absent = [k for k, phrase in enumerate(regions.asked) if phrase in set(regions.missing)]
     absent = [k for k, draw in zip(absent, rng.random(len(absent)), strict=True) if draw < probability]
-    if not absent or regions.doubted is not None:
-        return regions
     sides = rng.uniform(0.03, 0.6, (len(absent), 2)) * [width, height]
     corner = rng.random((len(absent), 2)) * ([width, height] - sides)
-    count = len(regions)
-    return Regions(
-        np.concatenate((regions.boxes, np.concatenate((corner, corner + sides), axis=1))),
-        np.concatenate((regions.scores, rng.uniform(0.01, 0.3, len(absent)))),
-        np.concatenate((regions.phrase_index, absent)),
-        regions.asked,
-        regions.image_size,
-        doubted=np.arange(count + len(absent)) >= count,
-    )
+    boxes = np.concatenate((corner, corner + sides), axis=1)
+    return regions.guessing(boxes, rng.uniform(0.01, 0.3, len(absent)), np.array(absent, dtype=np.int64))
 
 
 def vary_question(question: str, rng: np.random.Generator) -> str:

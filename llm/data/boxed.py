@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from grounding.boxes import clip_boxes
 from grounding.types import Regions
 
+from ..spatial import position
 from .reports import patient_hash
 
 MARGIN: Final = 0.01
@@ -153,10 +154,9 @@ def half(box: NDArray[np.float64], axis: int) -> str | None:
     Returns:
         None where the centre is within `MARGIN` of the middle.
     """
-    centre = _centre(box, axis)
-    if abs(centre - 0.5) <= MARGIN:
+    if abs(_centre(box, axis) - 0.5) <= MARGIN:
         return None
-    return (("left", "right"), ("upper", "lower"))[axis][int(centre > 0.5)]
+    return position.halves(box, (1, 1))[axis]
 
 
 def ninth(box: NDArray[np.float64]) -> str | None:
@@ -167,8 +167,7 @@ def ninth(box: NDArray[np.float64]) -> str | None:
     column, row = _centre(box, 0), _centre(box, 1)
     if min(abs(value - border) for value in (column, row) for border in (1 / 3, 2 / 3)) <= MARGIN:
         return None
-    words = ("upper", "", "lower")[min(2, int(row * 3))], ("left", "", "right")[min(2, int(column * 3))]
-    return " ".join(word for word in words if word) or "centre"
+    return position.ninth(box, (1, 1))
 
 
 def larger(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool | None:

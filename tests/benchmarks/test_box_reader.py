@@ -10,9 +10,8 @@ from grounding.types import Regions
 PHRASES = ("liver", "spleen")
 
 
-def regions(*boxes, index=None, doubted=None):
+def regions(*boxes, index=None, doubted=()):
     index = [0] * len(boxes) if index is None else index
-    doubted = None if doubted is None else np.array(doubted)
     return Regions(np.array(boxes), [0.9] * len(boxes), index, PHRASES, (100, 100), doubted=doubted)
 
 

@@ -22,19 +22,18 @@ def test_the_best_box_of_each_phrase_that_was_not_found_is_added_behind_those_fo
     told = with_guesses(found, every())
     assert told.phrases == ("liver", "spleen", "polyp")
     assert told.boxes.tolist() == BOXES[[0, 2, 3]].tolist()
-    assert told.doubted is not None and told.doubted.tolist() == [False, True, True]
+    assert told.doubted.tolist() == [False, True, True]
     assert told.missing == found.missing == ("spleen", "polyp", "heart")
-    assert told.found.phrases == ("liver",) and told.found.doubted is None
+    assert told.found.phrases == ("liver",) and not told.found.doubted.any()
     assert {phrase: box.tolist() for phrase, box in told.guesses.items()} == {
         "spleen": [2, 2, 6, 6],
         "polyp": [3, 3, 7, 7],
     }
 
 
-def test_only_the_phrases_named_get_a_guess_and_what_was_found_never_does() -> None:
-    assert with_guesses(every().above(0.5), every(), ["polyp", "liver"]).phrases == ("liver", "polyp")
-    assert with_guesses(every().above(0.5), every(), ["heart"]).doubted is None
-    assert with_guesses(every(), every()).doubted is None
+def test_what_was_found_gets_no_guess() -> None:
+    assert with_guesses(every(), every()).phrases == every().phrases
+    assert with_guesses(every().above(0.15), every()).guesses.keys() == {"polyp"}
 
 
 def test_other_phrases_are_refused() -> None:
@@ -45,9 +44,17 @@ def test_other_phrases_are_refused() -> None:
 def test_doubt_is_kept_by_selection_and_in_json_and_must_fit() -> None:
     told = with_guesses(every().above(0.5), every())
     back = Regions.from_dict(told.to_dict())
-    assert back.doubted is not None and back.doubted.tolist() == [False, True, True]
-    last = told[[2]].doubted
-    assert last is not None and last.tolist() == [True]
+    assert back.doubted.tolist() == [False, True, True]
+    assert told[[2]].doubted.tolist() == [True]
     assert "doubted" not in every().to_dict()
     with pytest.raises(ValueError, match="doubted"):
         Regions(BOXES, [1, 1, 1, 1], [0, 0, 0, 0], ASKED, (10, 10), doubted=np.array([True]))
+
+
+def test_guesses_stay_behind_what_was_found() -> None:
+    told = with_guesses(every().above(0.5), every())
+    assert told.sorted().phrases == ("liver", "spleen", "polyp")
+    rivals = Regions(BOXES[:2], [0.1, 0.9], [0, 1], ASKED, (10, 10), doubted=np.array([False, True]))
+    assert rivals.sorted().phrases == ("liver", "spleen")
+    with pytest.raises(ValueError, match="come last"):
+        told[[1, 0]]
