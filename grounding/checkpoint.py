@@ -19,13 +19,13 @@ from transformers import MMGroundingDinoConfig
 from .calibration import FILE_NAME as CALIBRATION_FILE
 from .calibration import Calibration
 from .modeling import ADDED_PARAMETERS, MedGLIPConfig, MedGLIPForGrounding, load_text_encoder
+from .packaged import checkpoint_folder, packaged_names
 from .preprocess import AspectInput, InputMaker, SquareInput
 from .prompts import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PACKAGED = Path(__file__).parent / "checkpoints"
 TEXT_ENCODER = "model.text_backbone."
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 FINGERPRINTED = frozenset((".json", ".txt", ".safetensors"))
@@ -69,12 +69,6 @@ def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
         read_calibration(folder),
         folder,
     )
-
-
-def checkpoint_folder(name_or_path: str | Path) -> Path:
-    """The folder that a name means here: a packaged checkpoint's, else the path itself, there or not."""
-    packaged = PACKAGED / str(name_or_path)
-    return packaged if packaged.is_dir() else Path(name_or_path)
 
 
 def fingerprint(folder: Path, calibration: Calibration | None) -> str:
@@ -147,7 +141,7 @@ def load_checkpoint(folder: Path) -> MedGLIPForGrounding:
     from .base_weights import fetch
 
     if not (folder / "model.safetensors").is_file():
-        packaged = sorted(path.name for path in PACKAGED.glob("*") if path.is_dir())
+        packaged = packaged_names()
         raise FileNotFoundError(
             f"expected config.json and model.safetensors in {folder}; packaged checkpoints are {packaged}"
         )

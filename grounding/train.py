@@ -26,7 +26,7 @@ from safetensors import safe_open
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .checkpoint import PACKAGED, TEXT_ENCODER, load_checkpoint, load_published
+from .checkpoint import TEXT_ENCODER, load_checkpoint, load_published
 from .config import load_config
 from .criterion import GroundingCriterion
 from .data.coco import CocoSet, read_coco
@@ -34,6 +34,7 @@ from .data.mixture import Batch, GroundingMixture, collate
 from .data.phantoms.sets import phantom_sets
 from .modeling import MedGLIPConfig, MedGLIPForGrounding
 from .nano import new_nano
+from .packaged import checkpoint_folder
 from .prompts import load_tokenizer
 from .train_config import TrainConfig
 from .trainer import Trainer
@@ -159,8 +160,7 @@ def starting_model(config: TrainConfig) -> tuple[MedGLIPForGrounding, bool]:
     """
     if config.start is None:
         return new_nano(config.image_size), False
-    folder = PACKAGED / config.start
-    folder = folder if folder.is_dir() else Path(config.start)
+    folder = checkpoint_folder(config.start)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"expected a checkpoint folder or a packaged name, got {config.start!r}")
     published = json.loads((folder / "config.json").read_text())["model_type"] != MedGLIPConfig.model_type

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "app": {"grounding", "llm", "medglip_agent"},
 }
 # all of grounding that llm sees
-LLM_SEES = {"types", "boxes", "images", "base_weights", "backbone", "weights_hash"}
+LLM_SEES = {"types", "boxes", "images", "base_weights", "backbone", "packaged", "weights_hash"}
 # library -> the files that may import it
 HOMES = {
     "gradio": r"app\.py|medglip_agent/web/.*|benchmarks/run_latency\.py",  # which weighs it

@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the file; it works beside the checkpoint, as calibration.json",
     )
     args = parser.parse_args(argv)
-    from ..checkpoint import checkpoint_folder
+    from ..packaged import checkpoint_folder
     from ..predictor import Grounder
 
     grounder = Grounder.from_pretrained(args.checkpoint, device=args.device)

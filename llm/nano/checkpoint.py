@@ -7,7 +7,6 @@ vision tower too, or it is the backbone of a grounder of ours, which then holds 
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from grounding.backbone import EfficientNetLite
+from grounding.packaged import checkpoint_folder
 from grounding.weights_hash import weights_sha256
 
 from ..spatial import LocTokens
@@ -136,8 +136,7 @@ def _vision_tower(config: NanoVLMConfig) -> EfficientNetLite:
     grounder = config.base_vision_tower.removeprefix(GROUNDER)
     if grounder == config.base_vision_tower:
         return EfficientNetLite.from_base_weights(_base_folder(grounder))
-    packaged = Path(str(resources.files("grounding"))) / "checkpoints" / grounder
-    folder = packaged if packaged.is_dir() else Path(grounder)
+    folder = checkpoint_folder(grounder)
     present = weights_sha256(folder)
     if config.vision_tower_sha256 not in (None, present):
         raise ValueError(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from grounding import checkpoint
+from grounding import checkpoint, packaged
 from grounding.calibration import Calibration
 from grounding.checkpoint import load_checkpoint, load_published, open_checkpoint, save_checkpoint
 from grounding.preprocess import AspectInput, SquareInput
@@ -81,7 +81,7 @@ def test_misshapen_tensor_is_named(saved):
 
 
 def test_absent_checkpoint_lists_the_packaged_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "PACKAGED", tmp_path / "packaged")
+    monkeypatch.setattr(packaged, "PACKAGED", tmp_path / "packaged")
     (tmp_path / "packaged" / "small").mkdir(parents=True)
     with pytest.raises(
         FileNotFoundError, match=r"expected config\.json and model\.safetensors in .*\['small'\]"
@@ -155,7 +155,7 @@ def test_ours_keeps_its_square_and_takes_a_calibration_beside_it(saved, no_base_
 
 
 def test_packaged_names_come_first(saved, no_base_tokenizer, monkeypatch):
-    monkeypatch.setattr(checkpoint, "PACKAGED", saved[1].parent)
+    monkeypatch.setattr(packaged, "PACKAGED", saved[1].parent)
     assert open_checkpoint("checkpoint").model.config.box_threshold == 0.25
 
 
