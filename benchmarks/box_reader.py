@@ -1,6 +1,6 @@
 """How many questions that follow from boxes a few rules answer: what a perfect reader of boxes would score.
 
-    python benchmarks/box_reader.py --data-dir DATA --regions runs/boxes/regions.jsonl
+    python benchmarks/box_reader.py --data-dir DATA --regions runs/boxes/regions.jsonl --out reader.json
 
 Takes the regions that a run of ``run_vqa.py --task boxes`` was shown. What is missing from 1 with predicted
 boxes is the detector's doing; what a model stays below the reader is the model's. Where the boxes say nothing
@@ -10,6 +10,7 @@ of the answer (none of the phrase), it counts as the chance of a guess.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,10 +34,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with grounding/<set>/val.json")
     parser.add_argument("--regions", type=Path, required=True, help="regions.jsonl of a run of the task")
+    parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args(argv)
     found = accuracy(BoxQuestions(args.data_dir).instructions, read_regions(args.regions))
     for kind, share in found.items():
         print(f"{kind}: {share:.3f}")
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 

@@ -135,3 +135,17 @@ def test_table_of_the_data_engine():
     from benchmarks.bench_data import table
 
     assert table(read("data.json")) in (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def test_what_a_reader_of_the_boxes_scores():
+    found = read("box_reader.json")
+    page = (RESULTS / "box_questions.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert ", ".join(f"{kind} {share:.3f}" for kind, share in found.items()) in page
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"a reader of a few rules answers {found['all']:.3f}" in text
+
+
+def test_what_the_vision_tower_tells():
+    found = read("probe_tower.json")
+    card = " ".join(VLM_CARD.read_text(encoding="utf-8").split())
+    assert f"mean AUROC {found['grounder']:.3f} and {found['ImageNet']:.3f}" in card
