@@ -5,10 +5,10 @@
 
 Two measurements against plain ``generate``, which reads picture and prompt anew for every question: some
 questions on one image asked at once, and many questions on several images in batches. Both sides run the same
-float32 weights on the same prompts, greedily. Answers that differ are listed with the margin, the smallest
-difference of the two largest logits along the reply: where it is tiny, rounding decides. Images are phantoms
-with their true regions, or those of a split of VQA-RAD with the grounder's regions. Seconds
-of the processor are given beside the clock's: other programs lengthen those less.
+weights on the same prompts, greedily. Answers that differ are listed with the margin, the smallest difference
+of the two largest logits along the reply: where it is tiny, rounding decides. Images are phantoms with their
+true regions, or those of a split of VQA-RAD with the grounder's regions. Seconds of the processor are given
+beside the clock's: other programs lengthen those less.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def measure(
     """Both measurements.
 
     Args:
-        model: In float32.
+        model: Of either side.
         groups: Prompts by image; the first image's are asked at once.
         count: Questions of the second measurement, of the other images.
         new_tokens: The longest reply.
@@ -164,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--questions", type=int, default=64, help="questions in batches; 0 leaves them out")
     parser.add_argument("--an-image", type=int, default=4, help="most questions on each of those images")
     parser.add_argument("--max-new-tokens", type=int, default=16)
+    parser.add_argument("--dtype", default="float32", help="of both sides: float32, bfloat16, auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="torch's threads; default: torch's own choice")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -181,14 +182,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     groups = [first]
     while sum(map(len, groups[1:])) < options.questions and (group := next(source, None)):
         groups.append(group[: options.an_image])
-    config = ModelConfig(model=options.model, dtype="float32", device=options.device)
+    config = ModelConfig(model=options.model, dtype=options.dtype, device=options.device)
     model = VisionLanguageModel.from_config(config)
     result = measure(model, groups, options.questions, options.max_new_tokens)
     for name, figures in result.items():
         print(line(name, figures))
         for difference in figures["differences"]:
             print(f"  differs: {difference}")
-    result |= {"model": options.model, "threads": torch.get_num_threads(), "device": str(model.model.device)}
+    result |= {
+        "model": options.model,
+        "dtype": options.dtype,
+        "threads": torch.get_num_threads(),
+        "device": str(model.model.device),
+    }
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

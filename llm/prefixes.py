@@ -78,7 +78,8 @@ class PrefixStore:
         """Which prompts to read together, at most `size`: rows of a batch at a time, while it is asked.
 
         Those of one picture stand together, and of a picture that is not known one is read before the others.
-        Where nothing can be shared, those of like length stand together.
+        Where nothing can be shared, those of like length stand together. So do pictures with prompts of like
+        length, for little padding, but for the latest, which come last since they are to stay.
 
         Args:
             keys: The picture of each prompt.
@@ -86,9 +87,11 @@ class PrefixStore:
             size: Prompts at a time.
         """
         first = {key: row for row, key in reversed([*enumerate(keys)])}
-        order = sorted(
-            range(len(keys)), key=lambda row: (first[keys[row]] if self.active else 0, lengths[row])
-        )
+        pictures = sorted(first, key=lambda key: first[key]) if self.active else []
+        passing = pictures[: max(len(pictures) - self._capacity, 0)]
+        passing.sort(key=lambda key: lengths[first[key]])
+        place = {key: number for number, key in enumerate([*passing, *pictures[len(passing) :]])}
+        order = sorted(range(len(keys)), key=lambda row: (place.get(keys[row], 0), lengths[row]))
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             new = {keys[row]: row for row in reversed(rows) if self.active and keys[row] not in self}

@@ -78,6 +78,12 @@ def test_a_picture_is_read_before_its_other_questions() -> None:
     assert [*prefixes.batches([], [], 2)] == []
 
 
+def test_pictures_that_will_not_stay_are_read_by_length() -> None:
+    prefixes = store(capacity=1)
+    keys, lengths = ["a", "b", "c", "a", "d"], [9, 3, 8, 1, 2]
+    assert [*prefixes.batches(keys, lengths, 2)] == [[1, 2], [3], [0], [4]], "d stays, so it is the last"
+
+
 def test_the_latest_pictures_stay() -> None:
     prefixes = store(capacity=2)
     for key in ("a", "b", "a", "c"):
