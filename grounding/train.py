@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +180,7 @@ def training_sets(
     sets = [
         read_coco(data_dir / "grounding" / name, "train").without_held_out(config.hold_out) for name in names
     ]
+    sets = [without_sides(each) if each.name in config.turned else each for each in sets]
     weights = list(config.sets.values())
     state_labels(model_config, sets, kept=config.start is not None)
     if config.phantoms:
@@ -191,6 +192,19 @@ def training_sets(
         weights = [weight / new * (1 - config.replay_share) for weight in weights]
         weights += [weight / old * config.replay_share for weight in config.replay.values()]
     return sets, weights
+
+
+def without_sides(coco: CocoSet) -> CocoSet:
+    """The set as one whose pictures may be turned and mirrored.
+
+    Raises:
+        ValueError: If one of its labels names a side.
+    """
+    if sided := [label for label in coco.labels if {"left", "right"} & set(label.lower().split())]:
+        raise ValueError(
+            f"{coco.name}: pictures cannot be mirrored, {sided} have sides; take it out of `turned`"
+        )
+    return replace(coco, turned=True)
 
 
 def state_labels(config: MedGLIPConfig, sets: Sequence[CocoSet], kept: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .criterion import CriterionConfig
@@ -17,6 +18,7 @@ class TrainConfig:
 
     Attributes:
         sets: Weight of each set (a folder under ``<data-dir>/grounding``) in the mixture.
+        turned: Sets in which nothing has a side, such as cells: their pictures are turned and mirrored.
         replay: Weight of each old set, shown again so that it is not forgotten while ``sets`` are learned.
         replay_share: Part of the images that ``replay`` gets, where there is any.
         hold_out: Part of each set (whole patients) kept from training, to fit a calibration on.
@@ -56,6 +58,7 @@ class TrainConfig:
     """
 
     sets: dict[str, float]
+    turned: Sequence[str] = ()
     replay: dict[str, float] = field(default_factory=dict)
     replay_share: float = 0.3
     hold_out: float = 0.0
@@ -95,9 +98,12 @@ class TrainConfig:
         """Refuse what no run could do.
 
         Raises:
-            ValueError: If ``tune`` is unknown, or ``replay_share`` is not a part of the whole.
+            ValueError: If ``tune`` is unknown, ``turned`` names no set of the run, or ``replay_share`` is not
+                a part of the whole.
         """
         if self.tune not in TUNE:
             raise ValueError(f"expected tune to be one of {list(TUNE)}, got {self.tune!r}")
+        if unknown := set(self.turned) - {*self.sets, *self.replay}:
+            raise ValueError(f"expected turned to name sets of the run, got {sorted(unknown)}")
         if not 0 <= self.replay_share < 1:
             raise ValueError(f"expected replay_share in [0, 1), got {self.replay_share}")

@@ -52,12 +52,14 @@ class CocoSet:
         labels: Phrases, in the order of the json's categories.
         synonyms: Other phrases for each label.
         samples: The images.
+        turned: Training may turn and mirror the pictures: nothing in the set has a side.
     """
 
     name: str
     labels: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
     samples: tuple[Sample, ...] = field(repr=False)
+    turned: bool = False
 
     @property
     def modalities(self) -> frozenset[str | None]:

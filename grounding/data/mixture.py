@@ -1,8 +1,8 @@
 """Training examples drawn from several sets: augmentation, prompts with absent phrases, noise, batches.
 
-Pictures are never mirrored: left and right are meaning. A draw depends on the seed and its position only, so
-a resumed run sees the examples an uninterrupted one would have seen. Pictures travel as bytes and become
-numbers on the device that computes, a quarter of the memory.
+Pictures are never mirrored, since left and right are meaning, but for those of sets in which nothing has a
+side. A draw depends on the seed and its position only, so a resumed run sees the examples an uninterrupted one
+would have seen. Pictures travel as bytes and become numbers on the device that computes, a quarter of the memory.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ class GroundingMixture(Dataset):
         coco = self.sets[self.draws[position, 0]]
         sample = coco.samples[self.draws[position, 1]]
         pixels, boxes, labels, cut = augmented(sample, int(self.sides[position]), self.augment, rng)
+        if coco.turned:
+            pixels, boxes = turned(pixels, boxes, int(rng.integers(8)))
         phrases, phrase_of_label = self._phrases(coco, sample, set(labels.tolist()), rng)
         known = rng.random() >= self.augment.unknown_modality
         true_modality = self.config.modality_id(sample.modality)
@@ -203,6 +205,29 @@ def augmented(
     boxes, kept = crop_boxes(sample.boxes, crop, config.min_visible)
     cut = sample.labels[~kept & (_visible(sample.boxes, crop) > 0)]
     return _recolour(resize_square(pixels, size, crop), config.colour, rng), boxes, sample.labels[kept], cut
+
+
+def turned(pixels: np.ndarray, boxes: np.ndarray, symmetry: int) -> tuple[np.ndarray, np.ndarray]:
+    """A square picture and its boxes under one of the square's eight symmetries.
+
+    Args:
+        pixels: (S, S, 3).
+        boxes: (n, 4) xyxy in [0, 1] of the picture.
+        symmetry: 0 .. 7; 0 changes nothing, the upper four are the lower four mirrored at the diagonal.
+    """
+    if symmetry & 1:
+        pixels, boxes = (
+            pixels[:, ::-1],
+            np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1),
+        )
+    if symmetry & 2:
+        pixels, boxes = (
+            pixels[::-1],
+            np.stack([boxes[:, 0], 1 - boxes[:, 3], boxes[:, 2], 1 - boxes[:, 1]], 1),
+        )
+    if symmetry & 4:
+        pixels, boxes = pixels.swapaxes(0, 1), boxes[:, [1, 0, 3, 2]]
+    return np.ascontiguousarray(pixels), boxes
 
 
 def crop_boxes(

@@ -9,10 +9,10 @@ from PIL import Image
 
 from grounding.data.coco import CocoSet, Sample
 from grounding.data.holdout import held_out_groups
-from grounding.data.mixture import AugmentConfig, GroundingMixture, augmented, collate, crop_boxes
+from grounding.data.mixture import AugmentConfig, GroundingMixture, augmented, collate, crop_boxes, turned
 from grounding.denoising import DenoisingConfig
 from grounding.modeling import MedGLIPConfig
-from grounding.train import picture_sides
+from grounding.train import picture_sides, without_sides
 from grounding.train_config import TrainConfig
 
 PLAIN = AugmentConfig(crop_probability=0.0, colour=0.0, synonym_probability=0.0, absent_phrases=0)
@@ -99,6 +99,32 @@ def test_pictures_are_never_mirrored(tmp_path):
             0,
         ]  # the box keeps to its corner, and shrinks or grows with the crop
         assert 0 < boxes[0, 2] < 1 and 0 < boxes[0, 3] < 1
+
+
+@pytest.mark.parametrize("symmetry", range(8))
+def test_boxes_follow_the_picture_when_it_is_turned(symmetry):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[1:3, 4:7] = 255
+    boxes = np.array([[4, 1, 7, 3]], np.float32) / 8
+    moved, (box,) = turned(pixels, boxes, symmetry)
+    x1, y1, x2, y2 = (box * 8).astype(int)
+    assert (moved[y1:y2, x1:x2] == 255).all()
+    assert moved.sum() == pixels.sum()
+    assert (symmetry == 0) == np.array_equal(moved, pixels)
+    assert turned(pixels, np.zeros((0, 4), np.float32), symmetry)[1].shape == (0, 4)
+
+
+def test_the_eight_symmetries_differ():
+    pixels = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    assert len({turned(pixels, np.zeros((0, 4)), symmetry)[0].tobytes() for symmetry in range(8)}) == 8
+
+
+def test_only_sets_without_sides_are_turned(sets, mix):
+    sided = next(iter(sets.values()))
+    with pytest.raises(ValueError, match="right kidney"):
+        without_sides(replace(sided, labels=("right kidney", "spleen")))
+    assert without_sides(replace(sided, labels=("cell",))).turned
+    assert not sided.turned
 
 
 def test_boxes_follow_the_picture_through_a_crop(tmp_path):
