@@ -1,4 +1,4 @@
-"""What makes a score a probability, and what is shown: a temperature, thresholds for phrases and presence.
+"""What makes a score a probability, and what is shown: temperature, thresholds, how far boxes may overlap.
 
 Owns the file that says so and its use on scores. How it is fitted is `evaluate.calibrate`'s business.
 """
@@ -26,7 +26,8 @@ class Calibration:
     """Calibrated score = sigmoid(logit(score) / temperature + bias); what is shown is decided by phrase.
 
     A box is shown by default where its calibrated score reaches its phrase's threshold and the phrase's
-    presence reaches that of presence. The map keeps the order of scores, so it leaves AP as it is.
+    presence reaches that of presence, unless it repeats a surer box of its phrase. The map keeps the order of
+    scores, so it leaves AP as it is; dropping what is repeated does not.
     Temperature scaling: Guo et al. 2017; with a bias it is Platt's scaling (1999).
 
     Attributes:
@@ -36,9 +37,10 @@ class Calibration:
         bias: added to the logit.
         presence_threshold: presence (which is not calibrated) below which a phrase counts as absent and none
             of its boxes is shown.
+        nms_iou: IoU above which a box repeats a surer one of its phrase and is dropped; 1 drops none.
 
     Raises:
-        ValueError: a temperature that is not > 0, or a threshold outside [0, 1].
+        ValueError: a temperature that is not > 0, or a threshold or an IoU outside [0, 1].
     """
 
     temperature: float = 1.0
@@ -46,6 +48,7 @@ class Calibration:
     default_threshold: float = 0.5
     bias: float = 0.0
     presence_threshold: float = 0.0
+    nms_iou: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -59,6 +62,7 @@ class Calibration:
                 **self.thresholds,
                 "default": self.default_threshold,
                 "presence": self.presence_threshold,
+                "nms_iou": self.nms_iou,
             }.items()
             if not 0 <= value <= 1
         }

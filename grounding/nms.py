@@ -32,6 +32,8 @@ def nms_indices(
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"expected an IoU threshold in [0, 1], got {iou_threshold}")
     order = np.argsort(-scores, kind="stable")
+    if iou_threshold == 1:
+        return order
     stays = np.ones(len(boxes), dtype=bool)
     for name in np.unique(classes):
         members = order[classes[order] == name]

@@ -94,7 +94,7 @@ def to_regions(
     *,
     least: npt.ArrayLike,
     calibration: Calibration | None,
-    nms_iou: float | None,
+    nms_iou: float,
 ) -> Regions:
     """The best regions of all columns, handed out to the phrases asked.
 
@@ -104,7 +104,7 @@ def to_regions(
         prediction: Of the packing's prompts.
         least: Lowest score shown, as returned: one for all, or (C,).
         calibration: Of the scores; None leaves them raw.
-        nms_iou: See :meth:`grounding.predictor.GroundedImage.ground`.
+        nms_iou: IoU above which a box repeats a surer one of its phrase; 1 drops none.
     """
     column, query = np.nonzero(prediction.scores >= np.float32(SCORE_FLOOR))
     scores = prediction.scores[column, query]
@@ -113,9 +113,6 @@ def to_regions(
     shown = scores >= np.broadcast_to(np.asarray(least, dtype=np.float32), len(prediction.scores))[column]
     column, query, scores = column[shown], query[shown], scores[shown]
     boxes = clip_boxes(denormalize_boxes(prediction.boxes[column, query], image.size), image.size)
-    if nms_iou is None:
-        order = np.argsort(-scores, kind="stable")[:MAX_REGIONS]
-    else:
-        order = nms_indices(boxes, scores, column, nms_iou)[:MAX_REGIONS]
+    order = nms_indices(boxes, scores, column, nms_iou)[:MAX_REGIONS]
     which, phrase = packing.answer(column[order])
     return Regions(boxes[order][which], scores[order][which], phrase, packing.asked, image.size)

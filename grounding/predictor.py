@@ -256,7 +256,8 @@ class GroundedImage:
             box_threshold: Lowest score kept, of every phrase, as returned (so calibrated, where there is a
                 calibration); 0 keeps all above a low floor. None takes each phrase's own from the calibration
                 and shows no phrase whose presence is too low for it; without one, the checkpoint's.
-            nms_iou: Drop what overlaps a surer region of its phrase by more than this IoU; None keeps all.
+            nms_iou: Drop what overlaps a surer region of its phrase by more than this IoU; 1 keeps all, None
+                takes the calibration's, without one 1.
 
         Returns:
             Regions with boxes xyxy in pixels of the original image; empty where nothing is found or asked.
@@ -270,6 +271,8 @@ class GroundedImage:
         if least is None:
             shown = grounder.threshold, grounder.presence_threshold
             least = default_thresholds(packing, prediction, *shown)
+        if nms_iou is None:
+            nms_iou = 1.0 if grounder.calibration is None else grounder.calibration.nms_iou
         return to_regions(
             self.image, packing, prediction, least=least, calibration=grounder.calibration, nms_iou=nms_iou
         )

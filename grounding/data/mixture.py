@@ -1,8 +1,9 @@
 """Training examples drawn from several sets: augmentation, prompts with absent phrases, noise, batches.
 
 Pictures are never mirrored, since left and right are meaning, but for those of sets in which nothing has a
-side. A draw depends on the seed and its position only, so a resumed run sees the examples an uninterrupted one
-would have seen. Pictures travel as bytes and become numbers on the device that computes, a quarter of the memory.
+side. A draw depends on the seed and its position only, so a resumed run sees the examples an uninterrupted
+one would have seen. Pictures travel as bytes and become numbers on the device that computes, a quarter of
+the memory.
 """
 
 from __future__ import annotations

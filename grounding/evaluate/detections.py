@@ -106,7 +106,9 @@ class Detector(Protocol):
 class AskedImage(Protocol):
     """One image that was asked for phrases; `grounding.predictor.GroundedImage` is one."""
 
-    def ground(self, phrases: Sequence[str], *, box_threshold: float | None = None) -> Regions:
+    def ground(
+        self, phrases: Sequence[str], *, box_threshold: float | None = None, nms_iou: float | None = None
+    ) -> Regions:
         """Return the regions of `phrases`."""
         ...
 

@@ -1,6 +1,7 @@
 """Calibration: error by hand, the fit undoes a known distortion, thresholds by hand, the file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from grounding.calibration import Calibration
 from grounding.evaluate.calibrate import (
     CalibrationError,
+    best_nms_iou,
     best_threshold,
     bin_of,
     calibrated,
@@ -116,6 +118,24 @@ def test_presence_threshold_by_hand():
     assert threshold(0.1, distorted_set(1.0, n=5)) == pytest.approx(0.85)
 
 
+def test_the_overlap_with_the_best_ap50_is_taken_and_drops_no_more_than_it_must():
+    sets = [absent_set("x", np.ones(2))[0]]  # ask for a label that is nowhere: says nothing
+    target = Target(1, "a.png", (100, 100), np.array([[0, 0, 50, 50.0]]), np.array([0]), None, "a")
+    sets.append(TargetSet("y", Path(), ("a",), ("organ",), (target,), (1,)))
+    twice = Regions(
+        np.array([[60, 60, 90, 90], [0, 0, 50, 50]], np.float32),
+        np.array([0.9, 0.8], np.float32),
+        np.array([0, 0]),
+        ("a",),
+        (100, 100),
+    )
+    nothing = absent_set("x", np.ones(2))[1]
+    right, both = Detections.by_best_box(twice[[1]]), Detections.by_best_box(twice)
+    answers = {0.5: [nothing, [right]], 0.7: [nothing, [right]], 1.0: [nothing, [both]]}
+    assert best_nms_iou(answers, sets) == 0.7
+    assert best_nms_iou({**answers, 1.0: [nothing, [right]]}, sets) == 1.0
+
+
 def test_rare_phrases_take_the_default_and_nothing_found_is_refused():
     targets, answers = distorted_set(1.0, n=6)
     assert fit_calibration([answers], [targets]).thresholds == {}
@@ -152,7 +172,7 @@ def test_it_holds_for_the_weights_beside_it_only(tmp_path):
 
 def test_identity_and_file(tmp_path):
     assert Calibration().apply([0.25, 0.5]) == pytest.approx([0.25, 0.5])
-    calibration = Calibration(1.5, {"liver": 0.3}, 0.4, -0.1, 0.2)
+    calibration = Calibration(1.5, {"liver": 0.3}, 0.4, -0.1, 0.2, 0.7)
     calibration.save(tmp_path / "c.json")
     read = Calibration.load(tmp_path / "c.json")
     assert read == calibration
@@ -162,7 +182,7 @@ def test_identity_and_file(tmp_path):
         Calibration.load(tmp_path / "c.json")
     with pytest.raises(ValueError, match="temperature > 0"):
         Calibration(0.0)
-    for wrong in ({"thresholds": {"liver": 2.0}}, {"presence_threshold": -0.1}):
+    for wrong in ({"thresholds": {"liver": 2.0}}, {"presence_threshold": -0.1}, {"nms_iou": 1.5}):
         with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
             Calibration(**wrong)
 

@@ -286,6 +286,10 @@ def test_suppression_drops_repeats_of_the_same_phrase_only(grounder_of):
     assert regions.phrases == ("heart", "liver", "heart")
     (batch,) = grounder.ground_batch([picture()], [["heart", "liver"]], nms_iou=0.5)
     assert len(batch) == 3
+    assert len(grounder.ground(picture(), ["heart", "liver"])) == 4
+    grounder.calibration = Calibration(default_threshold=0.4, nms_iou=0.5)
+    assert len(grounder.ground(picture(), ["heart", "liver"])) == 3  # by default what the calibration says
+    assert len(grounder.ground(picture(), ["heart", "liver"], nms_iou=1.0)) == 4
 
 
 def test_a_phrase_longer_than_a_prompt_is_refused(grounder_of):
