@@ -5,10 +5,11 @@
 
 Two measurements against plain ``generate``, which reads picture and prompt anew for every question: some
 questions on one image asked at once, and many questions on several images in batches. Both sides run the same
-weights on the same prompts, greedily. Answers that differ are listed with the margin, the smallest difference
-of the two largest logits along the reply: where it is tiny, rounding decides. Images are phantoms with their
-true regions, or those of a split of VQA-RAD with the grounder's regions. Seconds of the processor are given
-beside the clock's: other programs lengthen those less.
+weights on the same prompts, greedily; the plain one in float32, ours as it is loaded by default. Answers that
+differ are listed with the margin, the smallest difference of the two largest logits along the reply: where it
+is tiny, rounding decides. Images are phantoms with their true regions, or those of a split of VQA-RAD with
+the grounder's regions. Seconds of the processor are given beside the clock's: other programs lengthen those
+less.
 """
 
 from __future__ import annotations
@@ -63,8 +64,7 @@ def real_prompts(data_dir: Path, split: Split, images: int, questions: int) -> I
     for path, group in sorted(by_image, key=lambda item: -len(item[1]))[:images]:
         image = MedicalImage.open(path)
         regions = ImageEvidence(grounder, image).gather("").regions
-        asked = dict.fromkeys(example.question for example in group)
-        yield [SpatialPrompt(q, image, regions) for q in islice(asked, questions)]
+        yield [SpatialPrompt(example.question, image, regions) for example in group[:questions]]
 
 
 def plain(model: VisionLanguageModel, prompts: Sequence[SpatialPrompt], new_tokens: int) -> list[Generation]:
@@ -118,24 +118,28 @@ def compare(prompts: Sequence[SpatialPrompt], slow: Timed, fast: Timed) -> dict[
 
 
 def measure(
-    model: VisionLanguageModel, groups: Sequence[list[SpatialPrompt]], count: int, new_tokens: int
+    models: tuple[VisionLanguageModel, VisionLanguageModel],
+    first: list[SpatialPrompt],
+    many: list[SpatialPrompt],
+    new_tokens: int,
 ) -> dict[str, Any]:
     """Both measurements.
 
     Args:
-        model: Of either side.
-        groups: Prompts by image; the first image's are asked at once.
-        count: Questions of the second measurement, of the other images.
+        models: Of the plain side, and ours.
+        first: Prompts on one image, asked at once; none = not measured.
+        many: Prompts on many images, asked in batches; none = not measured.
         new_tokens: The longest reply.
     """
-    first, *others = groups
-    many = [prompt for group in others for prompt in group][:count]
-    plain(model, first[:1], 2)  # warms up
+    slow_model, model = models
+    plain(slow_model, (first or many)[:1], 2)  # warms up
+    model.generate((first or many)[:1], max_new_tokens=2)
+    model.prefixes.clear()
     result = {}
     for name, prompts in (("one_image", first), ("batches", many)):
         if not prompts:
             continue
-        slow = timed(partial(plain, model, prompts, new_tokens))
+        slow = timed(partial(plain, slow_model, prompts, new_tokens))
         fast = timed(partial(model.generate, prompts, max_new_tokens=new_tokens))
         result[name] = compare(prompts, slow, fast)
     return result
@@ -160,11 +164,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "--split", choices=get_args(Split), default="disjoint-val", help="of VQA-RAD; only speed is measured"
     )
     parser.add_argument("--model", default="nano", help="nano, a folder or a hub id")
-    parser.add_argument("--on-one-image", type=int, default=10, help="questions on the first image")
+    parser.add_argument(
+        "--on-one-image", type=int, default=10, help="questions on the first image; 0 leaves them out"
+    )
     parser.add_argument("--questions", type=int, default=64, help="questions in batches; 0 leaves them out")
     parser.add_argument("--an-image", type=int, default=4, help="most questions on each of those images")
     parser.add_argument("--max-new-tokens", type=int, default=16)
-    parser.add_argument("--dtype", default="float32", help="of both sides: float32, bfloat16, auto")
+    parser.add_argument("--dtype", default="auto", help="of our side: auto, mixed, bfloat16, float32")
+    parser.add_argument("--plain-dtype", default="float32", help="of the plain side")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="torch's threads; default: torch's own choice")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -178,13 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if options.data_dir
         else phantom_prompts(images, sizes)
     )
-    first = next(source)[: options.on_one_image]
-    groups = [first]
-    while sum(map(len, groups[1:])) < options.questions and (group := next(source, None)):
-        groups.append(group[: options.an_image])
-    config = ModelConfig(model=options.model, dtype=options.dtype, device=options.device)
-    model = VisionLanguageModel.from_config(config)
-    result = measure(model, groups, options.questions, options.max_new_tokens)
+    first = next(source)[: options.on_one_image] if options.on_one_image else []
+    many: list[SpatialPrompt] = []
+    while len(many) < options.questions and (group := next(source, None)):
+        many += group[: options.an_image]
+    load = partial(ModelConfig, model=options.model, device=options.device)
+    configs = load(dtype=options.plain_dtype), load(dtype=options.dtype)
+    models = VisionLanguageModel.from_config(configs[0]), VisionLanguageModel.from_config(configs[1])
+    result = measure(models, first, many[: options.questions], options.max_new_tokens)
     for name, figures in result.items():
         print(line(name, figures))
         for difference in figures["differences"]:
@@ -192,8 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     result |= {
         "model": options.model,
         "dtype": options.dtype,
+        "plain_dtype": options.plain_dtype,
         "threads": torch.get_num_threads(),
-        "device": str(model.model.device),
+        "device": str(models[0].model.device),
     }
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ configuration can name it as ``backbone_config``. In bfloat16 on CPU it runs fus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,8 @@ class _FusedConvolution(torch.autograd.Function):
 
     A 1 x 1 convolution has those of a matrix product. The library's gradient of a depthwise 5 x 5 weight is
     several times slower than that of a dense convolution of 16 x 16 channels, of which the diagonal is
-    wanted. A depthwise convolution's gradient of the input is a convolution with the weight turned round, or
-    float32 where there is a stride.
+    wanted. A depthwise convolution's gradient of the input is a convolution with the weight turned round, of
+    the gradient with zeros between its pixels where there is a stride.
     """
 
     @staticmethod
@@ -176,13 +177,10 @@ def _depthwise_gradients(
     ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
 ) -> Gradients:
     grad_x = grad_weight = None
-    if wanted[0] and ctx.stride == 1:
+    if wanted[0]:
         around = [side - 1 - pad for side, pad in zip(weight.shape[2:], ctx.padding, strict=True)]
-        grad_x = F.conv2d(grad, weight.flip(2, 3), None, 1, around, groups=ctx.groups)
-    elif wanted[0]:
-        like = torch.empty_like(x, dtype=torch.float32)
-        wide, _ = _gradients(ctx, grad.float(), like, weight.float(), ctx.groups, (True, False))
-        grad_x = None if wide is None else wide.to(x.dtype)
+        spread = grad if ctx.stride == 1 else _spread(grad, ctx.stride, x.shape[2:], weight.shape[2:], around)
+        grad_x = F.conv2d(spread, weight.flip(2, 3), None, 1, around, groups=ctx.groups)
     if wanted[1]:
         dense = weight.new_empty(len(weight), _BLOCK, *weight.shape[2:])
         _, blocks = _gradients(ctx, grad, x, dense, ctx.groups // _BLOCK, (False, True))
@@ -190,6 +188,16 @@ def _depthwise_gradients(
         own = blocks.unflatten(0, (-1, _BLOCK)).diagonal(dim1=1, dim2=2)  # (C / 16, kernel, kernel, 16)
         grad_weight = own.permute(0, 3, 1, 2).reshape(weight.shape)
     return grad_x, grad_weight
+
+
+def _spread(
+    grad: Tensor, stride: int, sides: Sequence[int], kernel: Sequence[int], around: Sequence[int]
+) -> Tensor:
+    """The gradient with zeros between its pixels, so that a convolution padded ``around`` gives ``sides``."""
+    height, width = (side + size - 1 - 2 * pad for side, size, pad in zip(sides, kernel, around, strict=True))
+    spread = grad.new_zeros(*grad.shape[:2], height, width).contiguous(memory_format=torch.channels_last)
+    spread[:, :, ::stride, ::stride] = grad
+    return spread
 
 
 def _gradients(

@@ -13,6 +13,7 @@ an image with n boxes weighs 1 / sqrt(n).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -193,13 +194,10 @@ class GroundingCriterion(nn.Module):
             target: (L, B, Q, T), 0 or 1.
             mask: (B, Q or 1, T) bool, True = counts.
         """
-        alpha = self.config.focal_alpha
-        # Padding carries -inf, whose gradient is NaN.
-        logits = logits.masked_fill(~mask, -30.0)
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        distance = (target - logits.sigmoid()).abs()
-        weight = ((2 * alpha - 1) * target + (1 - alpha)) * mask
-        return (weight * distance**self.config.focal_gamma * cross_entropy).sum((-2, -1))
+        loss: Tensor = _FocalLoss.apply(
+            logits, target, mask, self.config.focal_alpha, self.config.focal_gamma
+        )  # type: ignore[no-untyped-call]
+        return loss
 
     @torch.no_grad()
     def _match(
@@ -231,6 +229,49 @@ class GroundingCriterion(nn.Module):
         costs = cost.repeat(1, 1, repeats).nan_to_num(1e4).cpu().numpy()
         pairs = torch.from_numpy(np.array([linear_sum_assignment(each) for each in costs])).to(logits.device)
         return pairs[:, 0], pairs[:, 1] % len(target.boxes)
+
+
+class _FocalLoss(torch.autograd.Function):
+    """Sigmoid focal loss with its gradient in closed form: a tenth of the passes that autograd makes.
+
+    Nearly all targets are 0: every element is first counted as such, then the few others are corrected.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, mask: Tensor, alpha: float, gamma: float) -> Tensor:
+        images = mask.expand(logits.shape[1:])
+        gradient = torch.empty_like(logits)
+        loss = logits.new_empty(logits.shape[:2])
+        # One image and layer at a time stays in a CPU's cache.
+        parts = [(layer, image) for layer in range(len(logits)) for image in range(logits.shape[1])]
+        for layer, image in parts if logits.device.type == "cpu" else [(slice(None), slice(None))]:
+            x = logits[layer, image]
+            cost, gradient[layer, image] = _focal(x, 1 - alpha, gamma, images[image])
+            loss[layer, image] = cost.sum((-2, -1))
+        where = torch.nonzero(target * images, as_tuple=True)
+        x = logits[where]
+        positive, slope = _focal(-x, alpha, gamma, torch.ones_like(x, dtype=torch.bool))
+        negative, _ = _focal(x, 1 - alpha, gamma, torch.ones_like(x, dtype=torch.bool))
+        loss = loss.index_put(where[:2], positive - negative, accumulate=True)
+        gradient[where] = -slope
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0][..., None, None], None, None, None, None
+
+
+def _focal(x: Tensor, weight: float, gamma: float, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Cost and its derivative of logits ``x`` that should be low; 0 for -inf and where ``mask`` is False.
+
+    The cost is weight * p**gamma * -log(1 - p), p the sigmoid.
+    """
+    probability, surprise = x.sigmoid(), F.softplus(x)
+    focus = probability.pow(gamma).mul_(weight).mul_(mask)
+    cost = focus * surprise
+    return cost, focus.mul_(surprise.mul_(1 - probability).mul_(gamma).add_(probability))
 
 
 def presence_loss(logits: Tensor, targets: list[GroundingTarget]) -> Tensor:

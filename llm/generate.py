@@ -130,7 +130,7 @@ class VisionLanguageModel:
             name_or_path: ``"nano"`` (shipped), a nano checkpoint folder, a transformers folder, or a hub id.
             adapter: A peft adapter (folder or hub id) for a model that is not nano; it is merged.
             device: ``"auto"`` takes CUDA where it is.
-            dtype: ``"auto"`` is bfloat16.
+            dtype: See `ModelConfig`.
 
         Raises:
             FileNotFoundError: A checkpoint or adapter is absent; the message names the remedy.
@@ -159,8 +159,11 @@ class VisionLanguageModel:
                     "a nano checkpoint already holds its adapter, reads its own tokens only and is small as"
                     " it is; pass its folder as the model, without adapter, style and quantization"
                 )
-            model, processor = load_nano(folder, dtype=dtype_of(config.dtype))
-            nano = cls(model.to(device_of(config.device)), processor, name=config.model, config=config)
+            device = device_of(config.device)
+            mixed = config.dtype == "mixed" or (config.dtype == "auto" and device.type == "cpu")
+            dtype = torch.float32 if mixed else dtype_of(config.dtype)
+            model, processor = load_nano(folder, dtype=dtype, mixed=mixed)
+            nano = cls(model.to(device), processor, name=config.model, config=config)
             nano.certainty = Certainty(load_calibration(folder), config.abstain_below)
             return nano
         model, processor, family = load_checkpoint(config)

@@ -44,7 +44,7 @@ def dtype_of(name: str) -> torch.dtype:
     """
     kind = torch.bfloat16 if name == "auto" else getattr(torch, name, None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise ValueError(f"dtype must be auto, bfloat16, float16 or float32, got {name!r}")
+        raise ValueError(f"dtype must be auto, bfloat16, float16 or float32 (nano: or mixed), got {name!r}")
     return kind
 
 

@@ -22,6 +22,7 @@ from ..spatial import LocTokens
 from . import register
 from .configuration import NanoVLMConfig
 from .modeling import NanoVLMForConditionalGeneration, spatial_embeddings
+from .precision import use_bfloat16_products
 from .processing import NanoVLMImageProcessor, NanoVLMProcessor, prepare_tokenizer
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "nano"
@@ -67,7 +68,11 @@ def build_nano(
 
 
 def load_nano(
-    folder: Path = SHIPPED, *, dtype: torch.dtype = torch.bfloat16, merge: bool = True
+    folder: Path = SHIPPED,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    merge: bool = True,
+    mixed: bool = False,
 ) -> tuple[PreTrainedModel, NanoVLMProcessor]:
     """Load a checkpoint onto its base weights.
 
@@ -75,6 +80,7 @@ def load_nano(
         folder: Written by `save_nano`.
         dtype: Of all but the vision tower.
         merge: Fold the adapter into the weights (faster); otherwise the peft model is returned.
+        mixed: Then multiply in bfloat16 whatever the dtype of the rest (see `llm.nano.precision`).
 
     Raises:
         FileNotFoundError: The folder holds no checkpoint.
@@ -93,6 +99,8 @@ def load_nano(
         return adapted.eval(), processor
     merged = adapted.merge_and_unload()
     merged.tie_weights()
+    if mixed:
+        use_bfloat16_products(merged, but=merged.get_output_embeddings())
     return merged.eval(), processor
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from grounding import criterion as criterion_module
 from grounding.criterion import (
@@ -97,6 +98,31 @@ def test_focal_loss_away_from_zero_by_hand():
     loss = GroundingCriterion()._focal_loss(logits[None], class_target[None], mask)[0]
     expected = 0.25 * 0.25**2 * -math.log(0.75) + 0.75 * 0.75**2 * -math.log(0.25)
     assert loss.tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_focal_loss_and_its_gradient_are_autograds(rows):
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(2, 3, 5, 4, generator=generator) * 6).double()
+    logits[:, 1, :, 3:] = float("-inf")  # padding
+    mask = torch.rand(3, rows, 4, generator=generator) < 0.8
+    mask[1, :, 3] = False
+    class_target = (torch.rand(2, 3, 5, 4, generator=generator) < 0.2).double()
+    scale = torch.rand(2, 3, generator=generator)
+
+    def by_autograd(logits):
+        known = logits.masked_fill(~mask, 0.0)
+        cost = F.binary_cross_entropy_with_logits(known, class_target, reduction="none")
+        wrong = (class_target - known.sigmoid()).abs()
+        return ((0.25 * class_target + 0.75 * (1 - class_target)) * mask * wrong**2 * cost).sum((-2, -1))
+
+    results = []
+    for loss in (by_autograd, lambda x: GroundingCriterion()._focal_loss(x, class_target, mask)):
+        given = logits.clone().requires_grad_()
+        value = loss(given)
+        (value * scale).sum().backward()
+        results.append((value.detach(), given.grad))
+    torch.testing.assert_close(results[1], results[0])
 
 
 def test_l1_by_hand(one_box):

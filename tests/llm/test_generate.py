@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from grounding.types import MedicalImage, Regions
 from llm.config import ModelConfig
@@ -14,6 +15,7 @@ from llm.generate import VisionLanguageModel, load_model
 from llm.nano import register
 from llm.nano.checkpoint import add_adapter, build_nano, load_nano, save_nano
 from llm.nano.configuration import NanoVLMConfig
+from llm.nano.precision import BFloat16Linear
 from llm.types import SpatialPrompt
 
 
@@ -94,6 +96,15 @@ def test_a_shared_beginning_changes_no_answer(
                 [getattr(g, figure) for g in expected], rel=1e-3
             )
     assert "".join(model.stream(further[1], max_new_tokens=6)).strip() == expected[1].text
+
+
+@pytest.mark.parametrize(("dtype", "mixed"), [("auto", True), ("mixed", True), ("bfloat16", False)])
+def test_nano_is_mixed_on_a_cpu_unless_told_otherwise(checkpoint: Path, dtype: str, mixed: bool) -> None:
+    model = VisionLanguageModel.from_config(ModelConfig(str(checkpoint), dtype=dtype, device="cpu")).model
+    assert any(isinstance(module, BFloat16Linear) for module in model.modules()) is mixed
+    head = model.get_output_embeddings()
+    assert (type(head), head.weight.dtype) == (nn.Linear, torch.float32 if mixed else torch.bfloat16)
+    assert head.weight is model.get_input_embeddings().weight
 
 
 def test_a_further_question_reads_only_what_is_new(
