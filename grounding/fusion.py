@@ -1,11 +1,14 @@
 """The fusion of image and text without needless tables.
 
 The library builds the table of all image x text scores, copies it for the other direction, and shifts, clamps
-and masks both. Here the CPU shares one table between both directions, or has one for each where a gradient is
-kept; other devices have fused kernels that need none. The numbers are the library's but for rounding.
+and masks both. Here the CPU shares one table between both directions; other devices have fused kernels that
+need none. The numbers are the library's but for rounding.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,19 +38,21 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
         """
         if torch.is_autocast_enabled(vision_features.device.type):  # once for two layers
             vision_features = vision_features.to(torch.get_autocast_dtype(vision_features.device.type))
-        vision = self._heads(self.vision_proj(vision_features))
-        text = self._heads(self.text_proj(text_features) * self.scale)
-        values = (
-            self._heads(self.values_text_proj(text_features)),
-            self._heads(self.values_vision_proj(vision_features)),
-        )
-        padding = (_keys(text_attention_mask), _keys(vision_attention_mask))
-        attend = self._attend
-        if vision.device.type == "cpu":
-            attend = self._separate if torch.is_grad_enabled() else self._share
-        to_vision, to_text = attend(vision, text, values, padding)
-        to_vision, to_text = (each.transpose(1, 2).flatten(2) for each in (to_vision, to_text))
+        tokens = (self.vision_proj(vision_features), self.text_proj(text_features) * self.scale)
+        values = (self.values_text_proj(text_features), self.values_vision_proj(vision_features))
+        masks = (vision_attention_mask, text_attention_mask)
+        if tokens[0].device.type == "cpu" and torch.is_grad_enabled() and not self._drops():
+            to_vision, to_text = _BiAttention.apply(*tokens, *values, *masks, self.num_heads)  # type: ignore[no-untyped-call]
+        else:
+            heads = [self._heads(each) for each in (*tokens, *values)]
+            attend = self._share if tokens[0].device.type == "cpu" else self._attend
+            padding = (_keys(text_attention_mask), _keys(vision_attention_mask))
+            taken = attend(heads[0], heads[1], (heads[2], heads[3]), padding)
+            to_vision, to_text = (each.transpose(1, 2).flatten(2) for each in taken)
         return (self.out_vision_proj(to_vision), None), (self.out_text_proj(to_text), None)
+
+    def _drops(self) -> bool:
+        return self.training and self.dropout > 0
 
     def _heads(self, tensor: Tensor) -> Tensor:
         return tensor.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
@@ -60,19 +65,6 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
         results = []
         for table, value, padded in zip((scores, scores.transpose(-1, -2)), values, padding, strict=True):
             if padded is not None:
-                table = table.masked_fill(padded, float("-inf"))
-            shares = F.dropout(table.softmax(-1), self.dropout, self.training)
-            results.append(shares.to(value.dtype) @ value)
-        return results[0], results[1]
-
-    def _separate(
-        self, vision: Tensor, text: Tensor, values: tuple[Tensor, Tensor], padding: Padding
-    ) -> tuple[Tensor, Tensor]:
-        """Both directions from a table each: the gradients of a shared one meet across its transpose."""
-        results = []
-        for query, key, value, padded in zip((vision, text), (text, vision), values, padding, strict=True):
-            table = query @ key.transpose(-1, -2)
-            if padded is not None and padded.any():
                 table = table.masked_fill(padded, float("-inf"))
             shares = F.dropout(table.softmax(-1), self.dropout, self.training)
             results.append(shares.to(value.dtype) @ value)
@@ -94,6 +86,74 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
             for query, key, value, padded in zip((vision, text), (text, vision), values, padding, strict=True)
         ]
         return results[0], results[1]
+
+
+class _BiAttention(torch.autograd.Function):
+    """Both directions from one table, on CPU, one image and head at a time: a table stays in the cache.
+
+    Autograd would keep a table for each direction in float32 and copy every head to have it in one piece.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        vision: Tensor,
+        text: Tensor,
+        text_values: Tensor,
+        vision_values: Tensor,
+        vision_padding: Tensor | None,
+        text_padding: Tensor | None,
+        heads: int,
+    ) -> tuple[Tensor, Tensor]:
+        to_vision, to_text = torch.empty_like(vision), torch.empty_like(text)
+        shares = vision.new_empty(len(vision), heads, 2, vision.shape[1], text.shape[1])
+        for image, head, part in _parts(vision, heads):
+            scores = (vision[part] @ text[part].T).float()
+            by_text, by_vision = shares[image, head]
+            by_text.copy_(_masked(scores, text_padding, image).softmax(1))
+            by_vision.copy_(_masked(scores.T, vision_padding, image).T.softmax(0))
+            to_vision[part] = by_text @ text_values[part]
+            to_text[part] = by_vision.T @ vision_values[part]
+        ctx.save_for_backward(vision, text, text_values, vision_values, shares)
+        return to_vision, to_text
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, shares = ctx.saved_tensors
+        vision, text, text_values, vision_values = inputs
+        of_vision, of_text = (grad.to(shares.dtype) for grad in grads)
+        result = [torch.empty_like(each) for each in inputs]
+        for image, head, part in _parts(vision, shares.shape[1]):
+            by_text, by_vision = shares[image, head]
+            scores = _softmax_gradient(of_vision[part] @ text_values[part].T, by_text, 1)
+            scores += _softmax_gradient(vision_values[part] @ of_text[part].T, by_vision, 0)
+            scores = scores.to(shares.dtype)
+            result[0][part] = scores @ text[part]
+            result[1][part] = scores.T @ vision[part]
+            result[2][part] = by_text.T @ of_vision[part]
+            result[3][part] = by_vision @ of_text[part]
+        return (*result, None, None, None)
+
+
+Part = tuple[int, slice, slice]
+
+
+def _parts(tokens: Tensor, heads: int) -> Iterator[tuple[int, int, Part]]:
+    """Image, head, and where they lie in tensors (B, tokens, heads * width), as (B, N, H * D) ``tokens``."""
+    width = tokens.shape[-1] // heads
+    for image in range(len(tokens)):
+        for head in range(heads):
+            yield image, head, (image, slice(None), slice(head * width, (head + 1) * width))
+
+
+def _masked(scores: Tensor, padding: Tensor | None, image: int) -> Tensor:
+    """Scores (queries, keys), -inf where ``padding`` (B, keys) is True."""
+    return scores if padding is None else scores.masked_fill(padding[image], float("-inf"))
+
+
+def _softmax_gradient(grad: Tensor, shares: Tensor, dim: int) -> Tensor:
+    """The gradient, in float32, of what a softmax over ``dim`` made ``shares`` of."""
+    return torch._softmax_backward_data(grad.float(), shares.float(), dim, torch.float32)
 
 
 def _keys(padding: Tensor | None) -> Tensor | None:

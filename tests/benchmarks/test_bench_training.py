@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks import bench_training
+from grounding.criterion import GroundingCriterion
 
 
 def test_summary() -> None:
@@ -28,3 +30,15 @@ def test_data_is_required(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         bench_training.main([])
     assert "expected --data-dir" in capsys.readouterr().err
+
+
+def test_both_sides_have_the_same_focal_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 5, 4, generator=generator)
+    target = (torch.rand(2, 3, 5, 4, generator=generator) < 0.2).float()
+    mask = torch.rand(3, 1, 4, generator=generator) < 0.8
+    plain, ours = (
+        criterion()._focal_loss(logits, target, mask)
+        for criterion in (bench_training.PlainCriterion, GroundingCriterion)
+    )
+    torch.testing.assert_close(ours, plain)
