@@ -195,7 +195,7 @@ def _spread(
 ) -> Tensor:
     """The gradient with zeros between its pixels, so that a convolution padded ``around`` gives ``sides``."""
     height, width = (side + size - 1 - 2 * pad for side, size, pad in zip(sides, kernel, around, strict=True))
-    spread = grad.new_zeros(*grad.shape[:2], height, width).contiguous(memory_format=torch.channels_last)
+    spread = grad.new_zeros(len(grad), height, width, grad.shape[1]).permute(0, 3, 1, 2)  # channels last
     spread[:, :, ::stride, ::stride] = grad
     return spread
 
