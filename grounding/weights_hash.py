@@ -1,4 +1,4 @@
-"""Which weights a file beside them was made for: a hash of the weights, written into it and checked.
+"""Which weights something was made for: a hash of them, written down beside it and checked.
 
 Knows no model and no file but the weights themselves.
 """
@@ -6,8 +6,11 @@ Knows no model and no file but the weights themselves.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from torch import Tensor
 
 WEIGHTS_KEY: Final = "weights_sha256"
 """Under which a file keeps the hash."""
@@ -20,6 +23,14 @@ def weights_sha256(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest() if files else ""
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of some tensors' names and float32 values, whatever file and dtype they were kept in."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_weights(path: Path, fitted_on: str) -> None:

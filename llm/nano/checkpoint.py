@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from grounding.backbone import EfficientNetLite
 from grounding.packaged import checkpoint_folder
-from grounding.weights_hash import weights_sha256
+from grounding.weights_hash import tensors_sha256
 
 from ..spatial import LocTokens
 from . import register
@@ -139,21 +139,22 @@ def _vision_tower(config: NanoVLMConfig) -> EfficientNetLite:
     """The frozen vision tower; that of a grounder is checked against the one that the model was trained on.
 
     Raises:
-        ValueError: The grounder has other weights now.
+        ValueError: The grounder has another backbone now.
     """
     grounder = config.base_vision_tower.removeprefix(GROUNDER)
     if grounder == config.base_vision_tower:
         return EfficientNetLite.from_base_weights(_base_folder(grounder))
     folder = checkpoint_folder(grounder)
-    present = weights_sha256(folder)
+    tower = EfficientNetLite.from_checkpoint(folder)
+    present = tensors_sha256(tower.state_dict())
     if config.vision_tower_sha256 not in (None, present):
         raise ValueError(
-            f"the model was trained on the backbone of grounder {grounder!r} with weights of sha256"
-            f" {config.vision_tower_sha256}, but those in {folder} have {present}; train it again, or put"
-            " those weights back"
+            f"the model was trained on a backbone of grounder {grounder!r} of sha256"
+            f" {config.vision_tower_sha256}, but that in {folder} has {present}; train it again, or put that"
+            " backbone back"
         )
     config.vision_tower_sha256 = present
-    return EfficientNetLite.from_checkpoint(folder)
+    return tower
 
 
 def _base_folder(name: str) -> Path:

@@ -20,7 +20,7 @@ class NanoVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         image_token_id: The placeholder token that image features replace; the spatial tokens follow it.
         base_language_model: Name in the base-weight cache, or a folder.
         base_vision_tower: Name in the base-weight cache, a folder, or ``grounder:`` and a grounder's name.
-        vision_tower_sha256: Of the grounder's weights that the tower was taken from, None for another tower.
+        vision_tower_sha256: Of the tensors of a grounder's backbone, None for another tower.
     """
 
     model_type = "medglip-nano-vlm"

@@ -13,13 +13,13 @@ from llm.nano.checkpoint import build_nano
 from llm.nano.configuration import NanoVLMConfig
 
 
-def write_grounder(folder: Path, seed: int) -> EfficientNetLite:
+def write_grounder(folder: Path, seed: int, head: float = 0.0) -> EfficientNetLite:
     """A folder that holds a grounder's backbone as our checkpoints do, in float16, and a head."""
     torch.manual_seed(seed)
     network = EfficientNetLite()
     folder.mkdir(exist_ok=True)
     state = {IN_CHECKPOINT + name: tensor.half() for name, tensor in network.state_dict().items()}
-    save_file({**state, "model.head.weight": torch.zeros(2)}, folder / "model.safetensors")
+    save_file({**state, "model.head.weight": torch.full((2,), head)}, folder / "model.safetensors")
     return network
 
 
@@ -38,9 +38,10 @@ def test_the_tower_is_the_grounders_backbone_and_remembers_its_weights(
     model.config.save_pretrained(tmp_path / "saved")
     saved = NanoVLMConfig.from_pretrained(tmp_path / "saved")
     assert saved.vision_tower_sha256 == model.config.vision_tower_sha256 is not None
+    write_grounder(folder, 1, head=1.0)  # trained on, but for the backbone
     build_nano(saved)
     write_grounder(folder, 2)
-    with pytest.raises(ValueError, match=r"was trained on the backbone of grounder .*train it again"):
+    with pytest.raises(ValueError, match=r"was trained on a backbone of grounder .*train it again"):
         build_nano(saved)
 
 
