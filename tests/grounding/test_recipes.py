@@ -13,7 +13,7 @@ from grounding.config import load_config
 from grounding.train import TrainConfig, train
 
 CONFIGS = Path(training.__file__).parent / "configs"
-RECIPES = ["nano", "nano_v1", "nano_v1_gpu"]
+RECIPES = ["nano", "nano_v1", "nano_v1_gpu", "nano_v2"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -38,7 +38,7 @@ def test_recipe_takes_two_steps(name, make_tiny_model, tokenizer, tmp_path, monk
     monkeypatch.setattr(training, "new_nano", new_tiny)
     monkeypatch.setattr(training, "load_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(training, "phantom_sets", lambda folder, count: real(folder, 1)[:1])
-    changes = {"steps": 2, "batch_size": 2, "image_size": 128, "workers": 0, "many_queries": 4}
+    changes = {"steps": 2, "batch_size": 2, "image_size": 128, "workers": 0, "many_queries": 4, "start": None}
     config = load_config(TrainConfig, CONFIGS / f"{name}.yaml", changes)
     for each in config.sets:
         folder = tmp_path / "data" / "grounding" / each
