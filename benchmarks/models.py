@@ -136,6 +136,16 @@ def model_config(config: RunConfig) -> ModelConfig:
     )
 
 
+def _dtype(model: ModelConfig, folder: Path | None) -> str:
+    """What a model in this process computes in; a server's own business stays as it is called."""
+    from llm.loading import dtype_name
+    from llm.nano.checkpoint import is_nano_checkpoint
+
+    if model.server is not None:
+        return model.dtype
+    return dtype_name(model, nano=folder is not None and is_nano_checkpoint(folder))
+
+
 def model_identity(config: RunConfig, model: ModelConfig, task: Task) -> dict[str, Any]:
     """What decides the model's answers: name, weights, adapter, how it is loaded; and what it was trained on.
 
@@ -156,7 +166,7 @@ def model_identity(config: RunConfig, model: ModelConfig, task: Task) -> dict[st
         "adapter_sha256": checkpoint_hash(adapter),
         "quantization": model.quantization,
         "merge_adapter": model.merge_adapter,
-        "dtype": model.dtype,
+        "dtype": _dtype(model, folder),
         "style": model.style,
         "server": model.server,
         "trained_on": trained_on,

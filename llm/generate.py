@@ -22,7 +22,7 @@ from .confidence import Certainty, load_calibration
 from .config import ModelConfig, read_config
 from .families import Family, family_of, style_named
 from .inputs import ChatInputs
-from .loading import device_of, dtype_of, load_adapter, load_checkpoint
+from .loading import device_of, dtype_name, dtype_of, load_adapter, load_checkpoint
 from .lora import add_spatial_tokens, saved_style
 from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
@@ -160,9 +160,8 @@ class VisionLanguageModel:
                     " it is; pass its folder as the model, without adapter, style and quantization"
                 )
             device = device_of(config.device)
-            mixed = config.dtype == "mixed" or (config.dtype == "auto" and device.type == "cpu")
-            dtype = torch.float32 if mixed else dtype_of(config.dtype)
-            model, processor = load_nano(folder, dtype=dtype, mixed=mixed)
+            mixed = (dtype := dtype_name(config, nano=True)) == "mixed"
+            model, processor = load_nano(folder, dtype=dtype_of("float32" if mixed else dtype), mixed=mixed)
             nano = cls(model.to(device), processor, name=config.model, config=config)
             nano.certainty = Certainty(load_calibration(folder), config.abstain_below)
             return nano

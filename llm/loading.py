@@ -36,6 +36,13 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
+def dtype_name(config: ModelConfig, *, nano: bool) -> str:
+    """The dtype's name, ``"auto"`` being ``"mixed"`` for nano on a CPU, else ``"bfloat16"``."""
+    if config.dtype != "auto":
+        return config.dtype
+    return "mixed" if nano and device_of(config.device).type == "cpu" else "bfloat16"
+
+
 def dtype_of(name: str) -> torch.dtype:
     """A dtype by its name; ``"auto"`` is bfloat16.
 
