@@ -40,8 +40,8 @@ class FusedBiAttention(MMGroundingDinoBiMultiHeadAttention):
             vision_features = vision_features.to(torch.get_autocast_dtype(vision_features.device.type))
         tokens = (self.vision_proj(vision_features), self.text_proj(text_features) * self.scale)
         values = (self.values_text_proj(text_features), self.values_vision_proj(vision_features))
-        masks = (vision_attention_mask, text_attention_mask)
         if tokens[0].device.type == "cpu" and torch.is_grad_enabled() and not self._drops():
+            masks = (_needed(vision_attention_mask), _needed(text_attention_mask))
             to_vision, to_text = _BiAttention.apply(*tokens, *values, *masks, self.num_heads)  # type: ignore[no-untyped-call]
         else:
             heads = [self._heads(each) for each in (*tokens, *values)]
@@ -110,8 +110,10 @@ class _BiAttention(torch.autograd.Function):
         for image, head, part in _parts(vision, heads):
             scores = (vision[part] @ text[part].T).float()
             by_text, by_vision = shares[image, head]
-            by_text.copy_(_masked(scores, text_padding, image).softmax(1))
-            by_vision.copy_(_masked(scores.T, vision_padding, image).T.softmax(0))
+            kept = scores if vision_padding is None else _masked(scores, vision_padding[image, :, None])
+            by_vision.copy_(kept.softmax(0))
+            kept = scores if text_padding is None else _masked(scores, text_padding[image])
+            by_text.copy_(kept.softmax(1))
             to_vision[part] = by_text @ text_values[part]
             to_text[part] = by_vision.T @ vision_values[part]
         ctx.save_for_backward(vision, text, text_values, vision_values, shares)
@@ -146,9 +148,14 @@ def _parts(tokens: Tensor, heads: int) -> Iterator[tuple[int, int, Part]]:
             yield image, head, (image, slice(None), slice(head * width, (head + 1) * width))
 
 
-def _masked(scores: Tensor, padding: Tensor | None, image: int) -> Tensor:
-    """Scores (queries, keys), -inf where ``padding`` (B, keys) is True."""
-    return scores if padding is None else scores.masked_fill(padding[image], float("-inf"))
+def _needed(padding: Tensor | None) -> Tensor | None:
+    """The mask, None where it masks nothing."""
+    return padding if padding is not None and padding.any() else None
+
+
+def _masked(scores: Tensor, padding: Tensor) -> Tensor:
+    """Scores, -inf where ``padding`` is True."""
+    return scores.masked_fill(padding, float("-inf"))
 
 
 def _softmax_gradient(grad: Tensor, shares: Tensor, dim: int) -> Tensor:
