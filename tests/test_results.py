@@ -131,6 +131,15 @@ def test_latency_of_the_readme():
     assert parts in [cells[:4] for cells in rows(README)]
 
 
+def test_speed_of_a_training_step():
+    found = read("training_speed.json")
+    rates = [f"{found[side]['images_per_second']:.1f}" for side in ("ours", "naive")]
+    text = " ".join((ROOT / "docs" / "training.md").read_text(encoding="utf-8").split())
+    said = re.search(r"takes (\d\.\d) images a second .* float32 (\d\.\d): (\d\.\d) times as fast", text)
+    assert said
+    assert [*said.groups()] == [*rates, f"{found['ratio']:.1f}"]
+
+
 def test_table_of_the_data_engine():
     from benchmarks.bench_data import table
 
