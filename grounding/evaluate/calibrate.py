@@ -250,7 +250,7 @@ def best_nms_iou(
 
 
 def answer_set(
-    grounder: AskedGrounder, targets: TargetSet, nms_ious: Sequence[float] = (1.0,), batch_size: int = 8
+    grounder: AskedGrounder, targets: TargetSet, nms_ious: Sequence[float], batch_size: int = 8
 ) -> dict[float, list[Detections]]:
     """Ask every image of a set for all its labels, every box kept but for what is repeated.
 
