@@ -15,6 +15,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 
@@ -54,7 +55,7 @@ def average(start: Path, end: Path, share: float, out: Path) -> None:
     shutil.copyfile(end / "config.json", out / "config.json")
 
 
-def _shape(tensors: dict, name: str) -> tuple[int, ...] | None:
+def _shape(tensors: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(tensors[name].shape) if name in tensors else None
 
 
