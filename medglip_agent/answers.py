@@ -96,6 +96,17 @@ def answer_from_regions(
     return Answer(text, regions, confidence, False, tuple(steps), reason, known)
 
 
+def count_text(regions: Regions) -> str:
+    """Return how many regions there are, and of what: "2 found: right lung [R1], left lung [R2]."."""
+    parts = []
+    for phrase in dict.fromkeys(regions.phrases):
+        members = [region.index for region in regions if region.phrase == phrase]
+        left = len(members) - _DESCRIBED_PER_LABEL
+        more = f" and {left} more" if left > 0 else ""
+        parts.append(f"{phrase} {cite(members[:_DESCRIBED_PER_LABEL])}{more}")
+    return f"{len(regions)} found: {', '.join(parts)}."
+
+
 def report_answer(report: Report, steps: Sequence[Step]) -> Answer:
     """Return a report as the answer to a question that asked for one."""
     return Answer(report_text(report), report.regions, None, False, tuple(steps))

@@ -47,6 +47,7 @@ class Plan:
         reason: why the request is out of scope; empty otherwise.
         question: a follow-up as it stands alone, with what it leaves unsaid ("and on the left?" after "is the
             right lung clear?"); empty where the text itself does.
+        counts: the question asks how many of `phrases` there are, and nothing else of them.
     """
 
     intent: Intent
@@ -55,6 +56,7 @@ class Plan:
     needs_region: bool = False
     reason: str = ""
     question: str = ""
+    counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ _NEEDS_REGION: Final = re.compile(
     r"\bwhat (size|shape|colou?r)\b|\blooks? like\b|\bappearance of\b|^\W*describe\b",
     re.IGNORECASE,
 )
+_COUNTS: Final = re.compile(r"\b(how many|number of|count)( the| all| all the)? (ORGAN|FINDING)\b")
 _POINTS_BACK: Final = re.compile(
     r"\b(its?|they|them|their|theirs|these|those|that|this|same|one|ones|other|again|opposite|contralateral|there)\b"
 )
@@ -169,7 +172,9 @@ class RulePlanner:
         full = "" if turn.text == text else turn.text
         placed = bool(_NEEDS_REGION.search(full or text))
         asked = turn.intent in _LOCATED or (turn.intent is Intent.ASK and placed)
-        return Plan(turn.intent, known, unknown, bool(known) and asked, turn.reason, full)
+        single = len(_MASK.findall(turn.masked)) == 1  # not those near, or in, something else
+        counts = turn.intent is Intent.ASK and bool(known) and single and bool(_COUNTS.search(turn.masked))
+        return Plan(turn.intent, known, unknown, bool(known) and asked, turn.reason, full, counts)
 
     def _by_knowledge(self, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The labels that stand for `names` in the model's vocabulary, and the names that it has none for."""

@@ -17,7 +17,14 @@ from grounding.types import Regions
 from llm.types import Answer, SpatialPrompt, Step
 
 from . import abilities
-from .answers import MAX_NEW_TOKENS, abstain, answer_from_regions, cited_answer, report_answer
+from .answers import (
+    MAX_NEW_TOKENS,
+    abstain,
+    answer_from_regions,
+    cited_answer,
+    count_text,
+    report_answer,
+)
 from .citations import cited_regions
 from .describe import name_few, sentence_case
 from .evidence import ImageEvidence, vocabulary_for
@@ -47,6 +54,8 @@ def refuse(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
 
 def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
     """Answer in words, with the regions found as evidence."""
+    if plan.counts:
+        return (yield from count(bench, request, plan, trace))
     evidence_of = yield from _open(bench, request, trace)
     with trace.step("grounding", bench.named("grounder")) as step:
         with bench.lock:
@@ -62,6 +71,12 @@ def answer(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
     return cited_answer(prompt, text, confidence, missing, trace, bench.certainty)
 
 
+def count(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
+    """Say how many of the named structures are found: a number that its regions bear out."""
+    regions = yield from _ground(bench, request, plan, trace)
+    return _stated(bench, count_text(regions), regions, trace)
+
+
 def report(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
     """Write a report."""
     written = abilities.write_report(bench, request.image)
@@ -71,15 +86,10 @@ def report(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Even
 
 def locate(bench: Workbench, request: Request, plan: Plan, trace: Trace) -> Events:
     """Show where the named structures are."""
-    evidence_of = yield from _open(bench, request, trace)
     if not plan.phrases:
+        yield from _open(bench, request, trace)
         return _nothing_named(bench, request, trace)
-    inputs = {**bench.named("grounder"), "phrases": list(plan.phrases)}
-    with trace.step("grounding", inputs) as step:
-        with bench.lock:
-            regions = evidence_of.ground(plan.phrases)
-        step.outcome = found(regions, regions.missing)
-    yield trace.steps[-1]
+    regions = yield from _ground(bench, request, plan, trace)
     if not len(regions):
         return abstain(_not_found(plan.phrases), regions, trace.steps)
     return answer_from_regions(request.image, regions, trace.steps, calibrated=bench.calibrated)
@@ -206,6 +216,19 @@ def _open(bench: Workbench, request: Request, trace: Trace) -> Generator[Step | 
     evidence_of = abilities.open_image(bench, request.image, trace)
     yield trace.steps[-1]
     return evidence_of
+
+
+def _ground(
+    bench: Workbench, request: Request, plan: Plan, trace: Trace
+) -> Generator[Step | str, None, Regions]:
+    evidence_of = yield from _open(bench, request, trace)
+    inputs = {**bench.named("grounder"), "phrases": list(plan.phrases)}
+    with trace.step("grounding", inputs) as step:
+        with bench.lock:
+            regions = evidence_of.ground(plan.phrases)
+        step.outcome = found(regions, regions.missing)
+    yield trace.steps[-1]
+    return regions
 
 
 def _generate(

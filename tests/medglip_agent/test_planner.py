@@ -69,6 +69,23 @@ def test_questions_that_need_their_region(grounder: Any, text: str, needs: bool)
     assert RulePlanner(grounder.ontology).plan(text, None).needs_region is needs
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("How many lungs are there?", True),
+        ("What is the number of bone fractures?", True),
+        ("count all the lungs", True),
+        ("How many bone fractures are there near the right lung?", False),
+        ("How many lobes of the right lung are affected?", False),
+        ("How many of the lungs are clear?", False),
+        ("How many widgets are there?", False),
+        ("Are the lungs clear?", False),
+    ],
+)
+def test_what_is_to_be_counted(grounder: Any, text: str, counts: bool) -> None:
+    assert RulePlanner(grounder.ontology).plan(text, "CR").counts is counts
+
+
 def test_phrases_follow_the_modality(grounder: Any) -> None:
     assert RulePlanner(grounder.ontology).plan("Where is the lesion?", "DMS").phrases == ("skin lesion",)
     assert whole_tree().plan("Where is the lesion?", None).phrases == ()

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grounding.types import MedicalImage
+from grounding.types import MedicalImage, Regions
 from medglip_agent.agent import MedGLIPAgent
+from medglip_agent.answers import count_text
 from medglip_agent.planner import Conversation, Intent, Plan
 from medglip_agent.request import RequestError
 from medglip_agent.steps import STEPS
@@ -44,6 +45,22 @@ def planned(grounder: Any, vlm: Any) -> Any:
 
 def test_every_intent_has_a_step() -> None:
     assert {intent.name for intent in (*Intent, *Wanted)} <= set(STEPS)
+
+
+def test_a_count_is_that_of_its_regions(grounder: Any, vlm: Any, chest: MedicalImage) -> None:
+    agent = MedGLIPAgent(grounder, vlm)
+    counted = agent.ask(chest, "How many lungs are there?")
+    assert counted.text == "2 found: right lung [R1], left lung [R2]."
+    assert counted.confidence == pytest.approx(0.65)
+    assert [step.name for step in counted.steps] == ["plan", "image", "grounding"]
+    nothing = agent.ask(chest, "Count the bone fractures.")
+    assert nothing.abstained and "looked for in this picture and not found" in nothing.text
+
+
+def test_many_are_counted_and_the_surest_cited() -> None:
+    boxes = np.tile(np.array([[0, 0, 4, 4]], np.float32), (5, 1))
+    regions = Regions(boxes, np.linspace(0.9, 0.5, 5), np.zeros(5, np.int64), ("platelet", "polyp"), (9, 9))
+    assert count_text(regions) == "5 found: platelet [R1] [R2] [R3] and 2 more."
 
 
 def test_measure(planned: Any, chest: MedicalImage) -> None:
