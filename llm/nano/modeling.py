@@ -93,10 +93,11 @@ class NanoVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type
         """Features (B, image tokens, vision size) of (B, 3, S, S) ImageNet-normalised pixels.
 
         They come before the projector and depend on no trained weight, so they can be computed once an image
-        and kept. The tower computes in the model's dtype; channels-last bfloat16 is several times as fast as
-        float32 on CPU.
+        and kept. The tower computes in the dtype of the token embeddings: once an image, so that in mixed
+        precision float32 costs little there, and bfloat16 would change answers.
         """
-        pixels = pixel_values.to(self.projector.up.weight.dtype, memory_format=torch.channels_last)
+        dtype = self.get_input_embeddings().weight.dtype
+        pixels = pixel_values.to(dtype, memory_format=torch.channels_last)
         features = self.vision_tower(pixels)[-1]
         cells: Tensor = F.pixel_unshuffle(features, self.config.pixel_unshuffle)
         return cells.flatten(2).transpose(1, 2)
