@@ -13,7 +13,7 @@ Fit on a held-out grouped part of train, never on validation:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..calibration import Calibration, logit, plain
 from .absent import absent_metrics, present
 from .dataset import find_sets
-from .detections import AskedGrounder, Detections, Threshold
+from .detections import AskedGrounder, Detections, Threshold, answer_of
 from .matching import AT50, Matches, match
 from .resampling import Floats, Ints, Metric, divide, mean_of_valid, value
 from .targets import TargetSet, held_out, read_targets
@@ -227,44 +227,62 @@ def calibrated(answer: Detections, calibration: Calibration) -> Detections:
     return replace(answer, regions=replace(answer.regions, scores=calibration.apply(answer.regions.scores)))
 
 
-def best_nms_iou(
-    answers: Mapping[float, Sequence[Sequence[Detections]]], targets: Sequence[TargetSet]
-) -> float:
-    """The IoU with the best AP50, as a mean over sets; of equally good ones the greatest, which drops least.
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A calibration, and what it was fitted on.
+
+    Attributes:
+        calibration: the fit.
+        answers: raw ones, without the boxes that it takes for repeated, set by set.
+        ap50: IoU above which repeated boxes are dropped -> AP50 with raw scores, the mean over sets.
+    """
+
+    calibration: Calibration
+    answers: list[list[Detections]]
+    ap50: dict[float, float]
+
+
+def calibrate(grounder: AskedGrounder, sets: Sequence[TargetSet]) -> Fit:
+    """Ask held-out images, choose which boxes are repeated, fit the rest on what is left.
+
+    Chosen is the IoU with the best AP50; of equally good ones the greatest, which drops least.
 
     Args:
-        answers: IoU above which repeated boxes were dropped -> answers, set by set.
-        targets: the sets.
+        grounder: with raw scores (no calibration).
+        sets: held-out parts of train, split by group (see `held_out`).
+
+    Raises:
+        ValueError: no set has a box.
     """
-
-    def ap50(iou: float) -> float:
-        scored = [match(each, own) for each, own in zip(targets, answers[iou], strict=True)]
-        means = [
-            np.nanmean(m.average_precision(np.ones((1, len(m.n_true))), at=[AT50]))
-            for m in scored
-            if m.n_true.any()
-        ]
-        return float(np.mean(means))
-
-    return max(sorted(answers, reverse=True), key=ap50)
+    asked = [_answers(grounder, each) for each in tqdm(sets, unit="set")]
+    by_iou = {iou: [own[iou] for own in asked] for iou in NMS_IOUS}
+    ap50 = {iou: mean_ap50(answers, sets) for iou, answers in by_iou.items()}
+    chosen = max(sorted(NMS_IOUS, reverse=True), key=lambda iou: ap50[iou])
+    calibration = replace(fit_calibration(by_iou[chosen], sets), nms_iou=chosen)
+    return Fit(calibration, by_iou[chosen], ap50)
 
 
-def answer_set(
-    grounder: AskedGrounder, targets: TargetSet, nms_ious: Sequence[float], batch_size: int = 8
+def mean_ap50(answers: Sequence[Sequence[Detections]], targets: Sequence[TargetSet]) -> float:
+    """AP50, a mean over the sets that have a true box; nan where none has."""
+    matched = [match(each, own) for each, own in zip(targets, answers, strict=True)]
+    means = [
+        np.nanmean(m.average_precision(np.ones((1, len(m.n_true))), at=[AT50]))
+        for m in matched
+        if m.n_true.any()
+    ]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def _answers(
+    grounder: AskedGrounder, targets: TargetSet, batch_size: int = 8
 ) -> dict[float, list[Detections]]:
-    """Ask every image of a set for all its labels, every box kept but for what is repeated.
-
-    Returns:
-        IoU above which a box repeats a surer one and is dropped, of ``nms_ious`` -> answers, image by image.
-    """
-    answers: dict[float, list[Detections]] = {iou: [] for iou in nms_ious}
+    """What a set's images show of all its labels, for each of `NMS_IOUS`; every image is asked once."""
+    answers: dict[float, list[Detections]] = {iou: [] for iou in NMS_IOUS}
     for start in range(0, len(targets.targets), batch_size):
         images = [targets.open(target) for target in targets.targets[start : start + batch_size]]
         for image in grounder.ask_batch(images, [targets.labels] * len(images)):
-            presence = image.presence(targets.labels)
             for iou, own in answers.items():
-                found = image.ground(targets.labels, box_threshold=0.0, nms_iou=iou)
-                own.append(Detections(found, presence))
+                own.append(answer_of(image, targets.labels, iou))
     return answers
 
 
@@ -315,18 +333,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = find_sets(args.data_dir, [name for name in args.sets.split(",") if name])
     sets = [held_out(read_targets(folder, "train"), args.fraction) for folder in folders]
     sets = [replace(each, targets=each.targets[: args.limit]) for each in sets]
-    asked = [answer_set(grounder, each, NMS_IOUS) for each in tqdm(sets, unit="set")]
-    by_iou = {iou: [each[iou] for each in asked] for iou in NMS_IOUS}
-    nms_iou = best_nms_iou(by_iou, sets)
-    answers = by_iou[nms_iou]
-    calibration = replace(fit_calibration(answers, sets), nms_iou=nms_iou)
+    fit = calibrate(grounder, sets)
+    calibration = fit.calibration
     args.out.parent.mkdir(parents=True, exist_ok=True)
     calibration.save(args.out, folder=checkpoint_folder(args.checkpoint))
     print(
         f"{args.out}: temperature {calibration.temperature:.3f}, bias {calibration.bias:.3f}, "
-        f"presence from {calibration.presence_threshold:.3f}, repeated boxes above IoU {nms_iou}"
+        f"presence from {calibration.presence_threshold:.3f}, repeated boxes above IoU {calibration.nms_iou}"
     )
-    for name, figure in summary(calibration, answers, sets).items():
+    told = ", ".join(f"{figure:.3f} above {iou}" for iou, figure in fit.ap50.items())
+    print(f"AP50 without boxes that repeat a surer one: {told}")
+    for name, figure in summary(calibration, fit.answers, sets).items():
         print(f"{name} {figure:.3f}")
 
 

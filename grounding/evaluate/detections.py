@@ -130,9 +130,17 @@ class AskedGrounder(Protocol):
 def detect(
     grounder: AskedGrounder, images: Sequence[MedicalImage], phrases_per_image: Sequence[Sequence[str]]
 ) -> list[Detections]:
-    """Our grounder's answers: every box above its low floor, at most 100 an image, and its own presence."""
+    """Our grounder's answers to images, each asked for its own phrases."""
     asked = grounder.ask_batch(images, phrases_per_image)
-    return [
-        Detections(image.ground(phrases, box_threshold=0.0), image.presence(phrases))
-        for image, phrases in zip(asked, phrases_per_image, strict=True)
-    ]
+    return [answer_of(image, phrases) for image, phrases in zip(asked, phrases_per_image, strict=True)]
+
+
+def answer_of(image: AskedImage, phrases: Sequence[str], nms_iou: float | None = None) -> Detections:
+    """Every box above the grounder's low floor, at most 100, and its own presence.
+
+    Args:
+        image: asked for the phrases.
+        phrases: what is looked for.
+        nms_iou: IoU above which a box repeats a surer one of its phrase; None = the calibration's.
+    """
+    return Detections(image.ground(phrases, box_threshold=0.0, nms_iou=nms_iou), image.presence(phrases))

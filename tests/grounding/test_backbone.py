@@ -153,7 +153,7 @@ def test_bfloat16_kernels_have_the_values_and_gradients_of_float32(shape, relu):
     layer.norm_bias.normal_(1.0)
     layer.weight.data = layer.weight.data.bfloat16().float()  # the same numbers on both sides
     layer.norm_var.fill_(1.0 - BATCH_NORM_EPS)
-    x = torch.randn(2, shape[0], 12, 12).bfloat16().contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, shape[0], 13, 12).bfloat16().contiguous(memory_format=torch.channels_last)
     results = []
     for dtype in (torch.float32, torch.bfloat16):
         layer.zero_grad()

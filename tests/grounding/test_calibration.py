@@ -1,26 +1,28 @@
 """Calibration: error by hand, the fit undoes a known distortion, thresholds by hand, the file."""
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from grounding.calibration import Calibration
 from grounding.evaluate.calibrate import (
     CalibrationError,
-    best_nms_iou,
     best_threshold,
     bin_of,
+    calibrate,
     calibrated,
     fit_calibration,
+    mean_ap50,
     presence_threshold,
     reliability,
     summary,
 )
-from grounding.evaluate.detections import Detections
+from grounding.evaluate.detections import Detections, answer_of
 from grounding.evaluate.targets import Target, TargetSet, held_out, read_targets
 from grounding.types import Regions
 
@@ -118,22 +120,54 @@ def test_presence_threshold_by_hand():
     assert threshold(0.1, distorted_set(1.0, n=5)) == pytest.approx(0.85)
 
 
-def test_the_overlap_with_the_best_ap50_is_taken_and_drops_no_more_than_it_must():
-    sets = [absent_set("x", np.ones(2))[0]]  # ask for a label that is nowhere: says nothing
-    target = Target(1, "a.png", (100, 100), np.array([[0, 0, 50, 50.0]]), np.array([0]), None, "a")
-    sets.append(TargetSet("y", Path(), ("a",), ("organ",), (target,), (1,)))
-    twice = Regions(
-        np.array([[60, 60, 90, 90], [0, 0, 50, 50]], np.float32),
-        np.array([0.9, 0.8], np.float32),
-        np.array([0, 0]),
-        ("a",),
-        (100, 100),
-    )
-    nothing = absent_set("x", np.ones(2))[1]
-    right, both = Detections.by_best_box(twice[[1]]), Detections.by_best_box(twice)
-    answers = {0.5: [nothing, [right]], 0.7: [nothing, [right]], 1.0: [nothing, [both]]}
-    assert best_nms_iou(answers, sets) == 0.7
-    assert best_nms_iou({**answers, 1.0: [nothing, [right]]}, sets) == 1.0
+class Twice:
+    """Boxes the one thing of an image well, and again a little less surely: IoU .75 with the first.
+
+    The second box of the first image is surer than the first of the next.
+    """
+
+    def __init__(self, score=None):
+        self.score = score
+
+    def ask_batch(self, images, phrases_per_image):
+        assert all(phrases == ("a",) for phrases in phrases_per_image)
+        return [Twice(0.9 - 0.3 * place) for place in range(len(images))]
+
+    def ground(self, phrases, *, box_threshold=None, nms_iou=None):
+        assert box_threshold == 0.0
+        boxes, scores = [[0, 0, 40, 40], [0, 10, 40, 40]], [self.score, self.score - 0.1]
+        kept = 1 if nms_iou < 0.75 else 2
+        return Regions(boxes[:kept], scores[:kept], [0] * kept, ("a",), (100, 100))
+
+    def presence(self, phrases):
+        return np.ones(1, np.float32)
+
+
+@pytest.fixture
+def seen(tmp_path):
+    """Two images of one thing and one of none."""
+    (tmp_path / "images").mkdir()
+    targets = []
+    for index, boxes in enumerate([[[0, 0, 40, 40]], [[0, 0, 40, 40]], []]):
+        Image.new("L", (100, 100)).save(tmp_path / "images" / f"{index}.png")
+        truth = np.array(boxes, np.float64).reshape(-1, 4), np.zeros(len(boxes), np.int64)
+        targets.append(Target(index, f"{index}.png", (100, 100), *truth, None, str(index)))
+    return TargetSet("x", tmp_path, ("a",), ("organ",), tuple(targets), (1,))
+
+
+def test_what_is_repeated_is_left_out_of_the_fit_and_no_more_than_it_must_be(seen):
+    fit = calibrate(Twice(), [seen])
+    assert fit.calibration.nms_iou == 0.7  # .5 and .6 do as well, and drop more
+    assert [len(answer.regions) for answer in fit.answers[0]] == [1, 1, 1]
+    assert fit.ap50[0.5] == fit.ap50[0.7] > fit.ap50[0.8] == fit.ap50[1.0]
+    assert fit.calibration == replace(fit_calibration(fit.answers, [seen]), nms_iou=0.7)
+
+
+def test_mean_ap50_is_of_sets_that_have_boxes(seen):
+    nothing, answers = absent_set("y", np.ones(2))
+    own = [answer_of(image, ("a",), 0.5) for image in Twice().ask_batch([0, 1, 2], [("a",)] * 3)]
+    assert mean_ap50([own, answers], [seen, nothing]) == mean_ap50([own], [seen]) > 0.9
+    assert np.isnan(mean_ap50([answers], [nothing]))
 
 
 def test_rare_phrases_take_the_default_and_nothing_found_is_refused():

@@ -186,7 +186,7 @@ def test_a_grounders_answers_carry_its_own_presence():
         def __init__(self, phrases):
             self.phrases = phrases
 
-        def ground(self, phrases, *, box_threshold=None):
+        def ground(self, phrases, *, box_threshold=None, nms_iou=None):
             assert box_threshold == 0.0
             return Regions([A], [0.3], [0], tuple(phrases), (100, 100))
 
