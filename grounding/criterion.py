@@ -242,9 +242,7 @@ class _FocalLoss(torch.autograd.Function):
         images = mask.expand(logits.shape[1:])
         gradient = torch.empty_like(logits)
         loss = logits.new_empty(logits.shape[:2])
-        # One image and layer at a time stays in a CPU's cache.
-        parts = [(layer, image) for layer in range(len(logits)) for image in range(logits.shape[1])]
-        for layer, image in parts if logits.device.type == "cpu" else [(slice(None), slice(None))]:
+        for layer, image in _parts(logits):
             x = logits[layer, image]
             cost, gradient[layer, image] = _focal(x, 1 - alpha, gamma, images[image])
             loss[layer, image] = cost.sum((-2, -1))
@@ -261,6 +259,13 @@ class _FocalLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * grads[0][..., None, None], None, None, None, None
+
+
+def _parts(logits: Tensor) -> list[tuple[Any, Any]]:
+    """Layers and images (L, B, ...) to compute together: one by one they stay in a CPU's cache."""
+    if logits.device.type != "cpu":
+        return [(slice(None), slice(None))]
+    return [(layer, image) for layer in range(len(logits)) for image in range(logits.shape[1])]
 
 
 def _focal(x: Tensor, weight: float, gamma: float, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,10 @@ def test_focal_loss_away_from_zero_by_hand():
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_focal_loss_and_its_gradient_are_autograds(rows):
+@pytest.mark.parametrize("whole", [False, True])  # as on a CPU, as elsewhere
+def test_focal_loss_and_its_gradient_are_autograds(rows, whole, monkeypatch):
+    if whole:
+        monkeypatch.setattr(criterion_module, "_parts", lambda logits: [(slice(None), slice(None))])
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(2, 3, 5, 4, generator=generator) * 6).double()
     logits[:, 1, :, 3:] = float("-inf")  # padding

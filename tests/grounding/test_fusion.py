@@ -38,6 +38,21 @@ def test_equals_the_library(layers):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_with_dropout_both_directions_drop(layers):
+    _, ours = layers
+    vision, text = torch.randn(2, 20, 32, requires_grad=True), torch.randn(2, 5, 32, requires_grad=True)
+    sure = ours.attn(vision, text)
+    ours.attn.dropout = 0.5
+    torch.manual_seed(3)
+    dropped = ours.train().attn(vision, text)
+    for (expected, _), (got, _) in zip(sure, dropped, strict=True):
+        assert not torch.allclose(expected, got)
+    sum(each.sum() for each, _ in dropped).backward()
+    assert vision.grad.abs().sum() > 0 and text.grad.abs().sum() > 0
+    for (expected, _), (got, _) in zip(sure, ours.eval().attn(vision, text), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 def test_state_keeps_its_names(layers):
     library, ours = layers
     assert list(library.state_dict()) == list(ours.state_dict())

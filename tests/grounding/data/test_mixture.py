@@ -119,12 +119,12 @@ def test_the_eight_symmetries_differ():
     assert len({turned(pixels, np.zeros((0, 4)), symmetry)[0].tobytes() for symmetry in range(8)}) == 8
 
 
-def test_only_sets_without_sides_are_turned(sets, mix):
-    sided = next(iter(sets.values()))
+def test_sets_with_sides_are_not_turned():
     with pytest.raises(ValueError, match="right kidney"):
-        without_sides(replace(sided, labels=("right kidney", "spleen")))
-    assert without_sides(replace(sided, labels=("cell",))).turned
-    assert not sided.turned
+        without_sides(CocoSet("x", ("right kidney", "spleen"), ((), ()), ()))
+    assert without_sides(CocoSet("x", ("cell",), ((),), ())).turned
+    with pytest.raises(ValueError, match="name sets of the run"):
+        TrainConfig({"a": 1.0}, turned=["b"])
 
 
 def test_boxes_follow_the_picture_through_a_crop(tmp_path):
@@ -229,6 +229,19 @@ def test_an_example_depends_on_seed_and_position_only(mix):
     reseeded = mix(names, AugmentConfig(), length=6, seed=1)
     assert not any(equal(example, reseeded[i]) for i, example in enumerate(forwards))
     assert not any(torch.equal(forwards[0].pixels, later.pixels) for later in forwards[1:])
+
+
+def test_only_turned_sets_are_turned(sets, mix):
+    name = "kidneys"
+    upright = [mix([name], length=16)[position] for position in range(16)]
+    assert len({example.boxes.numpy().tobytes() for example in upright}) == 1
+    sets[name] = replace(sets[name], turned=True)
+    moved = [mix([name], length=16)[position] for position in range(16)]
+    assert len({example.boxes.numpy().tobytes() for example in moved}) > 4
+    for example in moved:  # the picture goes with its boxes: what lies in them is bright
+        side = len(example.pixels)
+        for x, y, _, _ in (example.boxes * side).int().tolist():
+            assert example.pixels[y, x].min() > 60
 
 
 def test_boxes_are_cxcywh_and_point_at_their_own_phrase(mix, phrases_of):
