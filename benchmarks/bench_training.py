@@ -5,9 +5,8 @@
 Both sides take the same steps on the same batches, from the same weights and with the same losses, heads and
 denoising queries, one after the other in turn. The naive side runs transformers' kernels in float32, with
 images in the layout that they come in and a focal loss left to autograd; ours is what ``grounding.train``
-does. The C library's allocator counts too: glibc's gives large buffers back at every step, of which the naive
-side has more (docs/training.md). Making the examples is not
-counted. Seconds of the processor are given beside the clock's: other programs lengthen those less.
+does. Making the examples is not counted. Seconds of the processor are given beside the clock's: other
+programs lengthen those less.
 """
 
 from __future__ import annotations

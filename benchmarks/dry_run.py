@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpoints import checkpoint_folder
-from benchmarks.models import model_config
+from benchmarks.models import loaded_dtype, model_config
 from benchmarks.predictions import Predictions
 from benchmarks.run_config import BASELINES_ONLY, RunConfig
 from benchmarks.tasks.base import Sample, Task
@@ -51,7 +51,7 @@ def memory(task: Task, samples: Sequence[Sample], config: RunConfig) -> str:
         where = "on a server" if model.server else "not on this machine"
         return f"memory: no estimate, the model is {where}"
     settings = json.loads(_config_file(folder).read_text(encoding="utf-8"))
-    full = 32 if model.dtype == "float32" else 16
+    full = 32 if loaded_dtype(model, folder) in ("float32", "mixed") else 16  # mixed at its peak, in loading
     parts = [folder, *_base_folders(settings), *([Path(model.adapter)] if model.adapter else [])]
     parameters = sum(sum(_sizes(path)) for part in parts for path in sorted(part.glob("*.safetensors")))
     weights = parameters * _BITS.get(model.quantization, full) / 8

@@ -136,8 +136,8 @@ def model_config(config: RunConfig) -> ModelConfig:
     )
 
 
-def _dtype(model: ModelConfig, folder: Path | None) -> str:
-    """What a model in this process computes in; a server's own business stays as it is called."""
+def loaded_dtype(model: ModelConfig, folder: Path | None) -> str:
+    """The name of the dtype that a model in this process is loaded in; behind a server, of that asked for."""
     from llm.loading import dtype_name
     from llm.nano.checkpoint import is_nano_checkpoint
 
@@ -166,7 +166,7 @@ def model_identity(config: RunConfig, model: ModelConfig, task: Task) -> dict[st
         "adapter_sha256": checkpoint_hash(adapter),
         "quantization": model.quantization,
         "merge_adapter": model.merge_adapter,
-        "dtype": _dtype(model, folder),
+        "dtype": loaded_dtype(model, folder),
         "style": model.style,
         "server": model.server,
         "trained_on": trained_on,

@@ -27,6 +27,7 @@ from .lora import add_spatial_tokens, saved_style
 from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
 from .nano.modeling import NanoVLMForConditionalGeneration
+from .nano.precision import use_bfloat16_products
 from .prefixes import PrefixStore
 from .replies import PieceStream, StopTexts, cut_stream, read_replies
 from .server import ServedModel
@@ -160,8 +161,11 @@ class VisionLanguageModel:
                     " it is; pass its folder as the model, without adapter, style and quantization"
                 )
             device = device_of(config.device)
-            mixed = (dtype := dtype_name(config, nano=True)) == "mixed"
-            model, processor = load_nano(folder, dtype=dtype_of("float32" if mixed else dtype), mixed=mixed)
+            dtype = dtype_name(config, nano=True)
+            mixed = dtype == "mixed"
+            model, processor = load_nano(folder, dtype=dtype_of("float32" if mixed else dtype))
+            if mixed:
+                use_bfloat16_products(model, but=model.get_output_embeddings())
             nano = cls(model.to(device), processor, name=config.model, config=config)
             nano.certainty = Certainty(load_calibration(folder), config.abstain_below)
             return nano

@@ -37,19 +37,19 @@ def device_of(name: str) -> torch.device:
 
 
 def dtype_name(config: ModelConfig, *, nano: bool) -> str:
-    """The dtype's name, ``"auto"`` being ``"mixed"`` for nano on a CPU, else ``"bfloat16"``."""
+    """The dtype's name; ``"auto"`` stands for ``"mixed"`` for nano on a CPU, else for ``"bfloat16"``."""
     if config.dtype != "auto":
         return config.dtype
     return "mixed" if nano and device_of(config.device).type == "cpu" else "bfloat16"
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """A dtype by its name; ``"auto"`` is bfloat16.
+    """A dtype by its name.
 
     Raises:
         ValueError: Not a floating dtype of torch.
     """
-    kind = torch.bfloat16 if name == "auto" else getattr(torch, name, None)
+    kind = getattr(torch, name, None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise ValueError(f"dtype must be auto, bfloat16, float16 or float32 (nano: or mixed), got {name!r}")
     return kind
@@ -64,7 +64,7 @@ def load_checkpoint(config: ModelConfig) -> tuple[PreTrainedModel, Any, Family]:
     source = {"revision": config.revision} if config.revision else {}
     settings = AutoConfig.from_pretrained(config.model, **source)
     family = family_of(settings)
-    kind, device = dtype_of(config.dtype), device_of(config.device)
+    kind, device = dtype_of(dtype_name(config, nano=False)), device_of(config.device)
     packed = _quantization(config, family, kind)
     model = AutoModelForImageTextToText.from_pretrained(
         config.model,

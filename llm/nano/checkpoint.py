@@ -22,7 +22,6 @@ from ..spatial import LocTokens
 from . import register
 from .configuration import NanoVLMConfig
 from .modeling import NanoVLMForConditionalGeneration, spatial_embeddings
-from .precision import use_bfloat16_products
 from .processing import NanoVLMImageProcessor, NanoVLMProcessor, prepare_tokenizer
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "nano"
@@ -68,11 +67,7 @@ def build_nano(
 
 
 def load_nano(
-    folder: Path = SHIPPED,
-    *,
-    dtype: torch.dtype = torch.bfloat16,
-    merge: bool = True,
-    mixed: bool = False,
+    folder: Path = SHIPPED, *, dtype: torch.dtype = torch.bfloat16, merge: bool = True
 ) -> tuple[PreTrainedModel, NanoVLMProcessor]:
     """Load a checkpoint onto its base weights.
 
@@ -80,7 +75,6 @@ def load_nano(
         folder: Written by `save_nano`.
         dtype: Of all but the vision tower.
         merge: Fold the adapter into the weights (faster); otherwise the peft model is returned.
-        mixed: Then multiply in bfloat16 whatever the dtype of the rest (see `llm.nano.precision`).
 
     Raises:
         FileNotFoundError: The folder holds no checkpoint.
@@ -99,8 +93,6 @@ def load_nano(
         return adapted.eval(), processor
     merged = adapted.merge_and_unload()
     merged.tie_weights()
-    if mixed:
-        use_bfloat16_products(merged, but=merged.get_output_embeddings())
     return merged.eval(), processor
 
 

@@ -1,8 +1,8 @@
 """Mixed precision on a CPU: linear layers multiply in bfloat16, everything else computes in float32.
 
-In bfloat16 throughout, a CPU loses its speed again in attention and norms, and one answer in twenty differs
-from float32's; with float32 sums between the layers and float32 logits one in a hundred does
-(`benchmarks/bench_generation.py`). Knows no model but its linear layers.
+In bfloat16 throughout, a CPU loses its speed again in attention and norms, and answers differ from float32's
+where two words are nearly as likely; float32 sums between the layers and float32 logits leave few of those
+(docs/models.md has the figures). Knows no model but its linear layers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Training on made pictures: the loss falls, a run resumes exactly, schedules by hand."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -337,6 +338,17 @@ def test_replay_gets_its_share(data_folder, tmp_path):
     assert weights == pytest.approx([0.75, 0.25])
 
 
+def test_turned_sets_are_those_that_the_recipe_names(data_folder, tmp_path):
+    config = config_for(sets={"bright": 1.0}, replay={"dark": 1.0}, turned=["dark"])
+    with pytest.raises(ValueError, match=r"dark: .*'left lung'.* have sides"):
+        training_sets(config, data_folder, tmp_path, MedGLIPConfig())
+    own = shutil.copytree(data_folder, tmp_path / "own")
+    path = own / "grounding" / "dark" / "train.json"
+    path.write_text(path.read_text().replace("left lung", "cell"))
+    sets, _ = training_sets(config, own, tmp_path, MedGLIPConfig())
+    assert [(each.name, each.turned) for each in sets] == [("bright", False), ("dark", True)]
+
+
 def test_a_missing_start_is_named():
     with pytest.raises(FileNotFoundError, match="a packaged name, got 'nowhere'"):
         training.starting_model(config_for(start="nowhere"))
@@ -347,6 +359,8 @@ def test_impossible_configurations_are_refused():
         config_for(tune="all")
     with pytest.raises(ValueError, match="replay_share in"):
         config_for(replay_share=1.0)
+    with pytest.raises(ValueError, match="turned to name sets of the run"):
+        config_for(turned=["elsewhere"])
 
 
 def test_stages_of_another_backbone_are_refused(trainer):

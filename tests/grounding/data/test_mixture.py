@@ -123,8 +123,6 @@ def test_sets_with_sides_are_not_turned():
     with pytest.raises(ValueError, match="right kidney"):
         without_sides(CocoSet("x", ("right kidney", "spleen"), ((), ()), ()))
     assert without_sides(CocoSet("x", ("cell",), ((),), ())).turned
-    with pytest.raises(ValueError, match="name sets of the run"):
-        TrainConfig({"a": 1.0}, turned=["b"])
 
 
 def test_boxes_follow_the_picture_through_a_crop(tmp_path):
