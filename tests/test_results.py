@@ -128,7 +128,9 @@ def test_differences_quoted_in_the_readme():
 def test_latency_of_the_readme():
     seconds = read("latency.json")["seconds"]
     parts = [f"{seconds[part]['median']:.2f} s" for part in ("image", "grounding", "generation", "total")]
-    assert parts in [cells[:4] for cells in rows(README)]
+    start, memory = read("latency.json")["second_start"], read("latency.json")["peak_memory_mib"]
+    parts += [f"{start['first_answer']:.1f} s to the first answer", f"{memory / 1024:.1f} GB"]
+    assert parts in [*rows(README)]
 
 
 def test_speed_of_a_training_step():
@@ -152,6 +154,13 @@ def test_what_a_reader_of_the_boxes_scores():
     assert ", ".join(f"{kind} {share:.3f}" for kind, share in found.items()) in page
     text = " ".join(README.read_text(encoding="utf-8").split())
     assert f"a reader of a few rules answers {found['all']:.3f}" in text
+
+
+def test_counts_read_off_boxes_and_by_the_model():
+    reader = read("box_reader.json")["count"]
+    model = read("box_questions.json")["conditions"]["predicted"]["exact"]["kind=count"]["mean"]
+    text = " ".join((ROOT / "docs" / "agent.md").read_text(encoding="utf-8").split())
+    assert f"a reader of the boxes is right in {reader:.2f}, the language model in {model:.2f}" in text
 
 
 def test_what_the_vision_tower_tells():
