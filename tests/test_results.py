@@ -142,6 +142,13 @@ def test_speed_of_a_training_step():
     assert [*said.groups()] == [*rates, f"{found['ratio']:.1f}"]
 
 
+def test_speed_of_many_questions():
+    page = [*rows(ROOT / "docs" / "models.md")]
+    for name, file in (("auto (mixed)", ""), ("bfloat16", "_bfloat16"), ("float32", "_float32")):
+        found = read(f"generation_speed{file}.json")["batches"]
+        assert [name, f"{found['ratio']:.1f}", f"{100 * found['identical']:.1f} %"] in page
+
+
 def test_table_of_the_data_engine():
     from benchmarks.bench_data import table
 
