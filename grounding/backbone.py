@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 as an image backbone: the network, its published weights, its place in transformers.
 
 Knows nothing about text, boxes or training. Registered with ``AutoBackbone``, so that a MM-Grounding-DINO
-configuration can name it as ``backbone_config``. In bfloat16 on CPU it runs fused kernels, also in training.
+configuration can name it as ``backbone_config``. On CPU it runs fused kernels, in bfloat16 also in training.
 """
 
 from __future__ import annotations
@@ -74,14 +74,15 @@ class ConvNorm(nn.Module):
         weight = (self.weight * scale[:, None, None, None]).to(x.dtype)
         bias = (self.norm_bias - self.norm_mean * scale).to(x.dtype)
         rows, columns = (_pads(side, self.kernel, self.stride) for side in x.shape[-2:])
-        if not _fuses(x):
+        trained = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if not _fuses(x, trained):
             padding = self.kernel // 2
             if self.stride > 1:
                 x, padding = F.pad(x, (*columns, *rows)), 0
             x = F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
             return F.relu6(x, inplace=True) if self.relu else x
         rest = (_lead_with_zeros(weight, rows, columns), bias, self.stride, (rows[1], columns[1]))
-        if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
+        if not trained:
             return _fused(x, *rest, self.groups, self.relu)
         result: Tensor = _FusedConvolution.apply(x, *rest, self.groups, self.relu)  # type: ignore[no-untyped-call]
         return result
@@ -102,9 +103,13 @@ def _lead_with_zeros(weight: Tensor, rows: tuple[int, int], columns: tuple[int, 
     return F.pad(weight, (odd_columns, 0, odd_rows, 0)) if odd_rows or odd_columns else weight
 
 
-def _fuses(x: Tensor) -> bool:
-    """Whether convolution and ReLU6 run as one kernel: bfloat16 on a CPU with oneDNN."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and _HAS_FUSED
+def _fuses(x: Tensor, trained: bool) -> bool:
+    """Whether convolution and ReLU6 run as one kernel: on a CPU with oneDNN, in training only in bfloat16.
+
+    Not where the network is traced: other runtimes do not know the kernel.
+    """
+    dtypes = (torch.bfloat16,) if trained else (torch.bfloat16, torch.float32)
+    return x.device.type == "cpu" and x.dtype in dtypes and _HAS_FUSED and not torch.jit.is_tracing()
 
 
 _HAS_FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

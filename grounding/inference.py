@@ -4,7 +4,8 @@
   multiplied by (heads * tokens) columns in place of 1,024, three times a layer.
 - Deformable attention samples as :mod:`grounding.sampling` says; other attention runs in fused kernels.
 - Matrix weights are kept in the compute dtype; wide layers go through in chunks that stay in the cache.
-- Only the proposals that are chosen get boxes. What decides a position is computed in float32.
+- Only the proposals that are chosen get boxes. What decides a position is computed in float32, and so is a small
+  backbone: most of what bfloat16 changed came from there.
 
 A prepared network can neither be trained nor saved. Knows no picture files and no phrases as strings.
 """
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_outputs import BackboneOutput
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoDeformableLayer,
     MMGroundingDinoFusionLayer,
@@ -26,6 +28,7 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoTextEnhancerLayer,
 )
 
+from .backbone import EfficientNetLiteBackbone
 from .denoising import DenoisingQueries
 from .modeling import MedGLIPForGrounding, best_positions
 from .outputs import GroundingOutput, ImageFeatures, LayerPredictions, TextFeatures
@@ -230,6 +233,15 @@ class FusedAttention(MMGroundingDinoMultiheadAttention):
         return self.out_proj(seen.transpose(1, 2).flatten(2)), None
 
 
+class ExactBackbone(EfficientNetLiteBackbone):
+    """A drop-in for nano's backbone, in float32 whatever surrounds it."""
+
+    def forward(self, pixel_values: Tensor, return_dict: bool = True) -> BackboneOutput:
+        """As the parent's."""
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            return super().forward(pixel_values.float(), return_dict)
+
+
 class ExactHead(MMGroundingDinoMLPPredictionHead):
     """A drop-in for the library's head, in float32 whatever surrounds it: it decides positions."""
 
@@ -251,13 +263,14 @@ class ExactTextLayer(MMGroundingDinoTextEnhancerLayer):
 
 
 DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
+    EfficientNetLiteBackbone: ExactBackbone,
     MMGroundingDinoFusionLayer: FoldedFusion,
     MMGroundingDinoDeformableLayer: ChunkedDeformableLayer,
     MMGroundingDinoMultiheadAttention: FusedAttention,
     MMGroundingDinoMLPPredictionHead: ExactHead,
     MMGroundingDinoTextEnhancerLayer: ExactTextLayer,
 }
-EXACT = (FoldedFusion, ExactHead, ExactTextLayer)
+EXACT = (ExactBackbone, FoldedFusion, ExactHead, ExactTextLayer)
 
 
 def prepare_for_inference(model: MedGLIPForGrounding, dtype: torch.dtype) -> None:

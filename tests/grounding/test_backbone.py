@@ -166,6 +166,20 @@ def test_bfloat16_kernels_have_the_values_and_gradients_of_float32(shape, relu):
         assert (got.float() - expected).norm() < 0.04 * expected.norm()
 
 
+@pytest.mark.parametrize(
+    "shape", [(8, 32, 1, 1, 1), (32, 32, 5, 1, 32), (16, 16, 5, 2, 16), (16, 16, 3, 2, 16), (3, 8, 3, 2, 1)]
+)
+@pytest.mark.parametrize("relu", [True, False])
+def test_float32_is_the_same_in_one_kernel_without_gradient(shape, relu):
+    torch.manual_seed(0)
+    layer = ConvNorm(*shape, relu=relu)
+    layer.norm_bias.normal_(1.0)
+    x = torch.randn(2, shape[0], 13, 12).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        got = layer(x)
+    torch.testing.assert_close(got, layer(x).detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_chunks_without_gradient_change_nothing():
     torch.manual_seed(0)
     network, images = EfficientNetLite(), torch.randn(3, 3, 64, 64)
