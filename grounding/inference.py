@@ -4,8 +4,8 @@
   multiplied by (heads * tokens) columns in place of 1,024, three times a layer.
 - Deformable attention samples as :mod:`grounding.sampling` says; other attention runs in fused kernels.
 - Matrix weights are kept in the compute dtype; wide layers go through in chunks that stay in the cache.
-- Only the proposals that are chosen get boxes. What decides a position is computed in float32, and so is a small
-  backbone: most of what bfloat16 changed came from there.
+- Only the proposals that are chosen get boxes. What decides a position is computed in float32, and so is a
+  small backbone: most of what bfloat16 changed came from there.
 
 A prepared network can neither be trained nor saved. Knows no picture files and no phrases as strings.
 """

@@ -40,6 +40,8 @@ class AugmentConfig:
         crop_probability: How often a picture is cropped.
         min_crop: Smallest side of a crop as a fraction of the picture's side.
         min_visible: A box of which a smaller fraction stays visible is dropped.
+        close_probability: How often a picture is cropped to a small part instead: as often with a box as
+            beside all boxes, where each label is known to be absent.
         colour: Largest relative change of contrast, brightness and channel gain; gamma varies as much.
         synonym_probability: How often a label is asked for by a synonym.
         absent_phrases: Most phrases of other modalities added to a prompt.
@@ -50,6 +52,7 @@ class AugmentConfig:
     crop_probability: float = 0.6
     min_crop: float = 0.6
     min_visible: float = 0.4
+    close_probability: float = 0.0
     colour: float = 0.2
     synonym_probability: float = 0.2
     absent_phrases: int = 4
@@ -203,9 +206,42 @@ def augmented(
         crop_w, crop_h = rng.uniform(config.min_crop, 1.0, size=2) * (width, height)
         left, top = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
         crop = (left, top, left + crop_w, top + crop_h)
+    if config.close_probability and rng.random() < config.close_probability:
+        crop = close_crop(sample.boxes, (width, height), config.min_visible, rng) or crop
     boxes, kept = crop_boxes(sample.boxes, crop, config.min_visible)
     cut = sample.labels[~kept & (_visible(sample.boxes, crop) > 0)]
     return _recolour(resize_square(pixels, size, crop), config.colour, rng), boxes, sample.labels[kept], cut
+
+
+Crop = tuple[float, float, float, float]
+"""xyxy, pixels of the picture."""
+
+CLOSE_SIDES = (0.3, 0.65)  # of a close crop, as fractions of the picture's
+CLOSE_TRIES = 20
+
+
+def close_crop(
+    boxes: np.ndarray, size: tuple[int, int], min_visible: float, rng: np.random.Generator
+) -> Crop | None:
+    """A small crop with a box of (n, 4) xyxy pixels, or beside all of them, by lot; None where none is found.
+
+    Both kinds are equally close, so that closeness says nothing of what is there.
+
+    Args:
+        boxes: In the picture.
+        size: (width, height) of the picture.
+        min_visible: A box of which a smaller fraction is visible is not in the crop.
+        rng: Decides.
+    """
+    beside = rng.random() < 0.5
+    for _ in range(CLOSE_TRIES):
+        side = rng.uniform(*CLOSE_SIDES, size=2) * size
+        left, top = rng.uniform(0, np.array(size) - side)
+        crop = (left, top, left + side[0], top + side[1])
+        most = _visible(boxes, crop).max(initial=0.0)
+        if most == 0 if beside else most >= min_visible:
+            return crop
+    return None
 
 
 def turned(pixels: np.ndarray, boxes: np.ndarray, symmetry: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,9 +267,7 @@ def turned(pixels: np.ndarray, boxes: np.ndarray, symmetry: int) -> tuple[np.nda
     return np.ascontiguousarray(pixels), boxes
 
 
-def crop_boxes(
-    boxes: np.ndarray, crop: tuple[float, float, float, float], min_visible: float
-) -> tuple[np.ndarray, np.ndarray]:
+def crop_boxes(boxes: np.ndarray, crop: Crop, min_visible: float) -> tuple[np.ndarray, np.ndarray]:
     """Clip (n, 4) xyxy pixel boxes to an xyxy crop: those kept, in [0, 1] of the crop; bool (n,) kept."""
     left, top, right, bottom = crop
     low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
@@ -242,7 +276,7 @@ def crop_boxes(
     return ((np.clip(boxes, low, high)[kept] - low) / scale).astype(np.float32), kept
 
 
-def _visible(boxes: np.ndarray, crop: tuple[float, float, float, float]) -> np.ndarray:
+def _visible(boxes: np.ndarray, crop: Crop) -> np.ndarray:
     """Share (n,) of the area of (n, 4) xyxy boxes that lies in an xyxy crop."""
     left, top, right, bottom = crop
     clipped = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom])

@@ -9,7 +9,16 @@ from PIL import Image
 
 from grounding.data.coco import CocoSet, Sample
 from grounding.data.holdout import held_out_groups
-from grounding.data.mixture import AugmentConfig, GroundingMixture, augmented, collate, crop_boxes, turned
+from grounding.data.mixture import (
+    CLOSE_SIDES,
+    AugmentConfig,
+    GroundingMixture,
+    augmented,
+    close_crop,
+    collate,
+    crop_boxes,
+    turned,
+)
 from grounding.denoising import DenoisingConfig
 from grounding.modeling import MedGLIPConfig
 from grounding.train import picture_sides, without_sides
@@ -99,6 +108,29 @@ def test_pictures_are_never_mirrored(tmp_path):
             0,
         ]  # the box keeps to its corner, and shrinks or grows with the crop
         assert 0 < boxes[0, 2] < 1 and 0 < boxes[0, 3] < 1
+
+
+def test_close_crops_hold_a_box_or_none_about_evenly():
+    boxes, size = np.array([[60.0, 10.0, 90.0, 40.0]]), (100, 50)
+    crops = [close_crop(boxes, size, 0.4, np.random.default_rng(seed)) for seed in range(200)]
+    assert sum(crop is None for crop in crops) < 10
+    found = [crop for crop in crops if crop is not None]
+    for left, top, right, bottom in found:
+        assert 0 <= left < right <= 100 and 0 <= top < bottom <= 50
+        for side, whole in ((right - left, 100), (bottom - top, 50)):
+            assert CLOSE_SIDES[0] <= side / whole <= CLOSE_SIDES[1]
+    visible = [
+        max(min(90, right) - max(60, left), 0) * max(min(40, bottom) - max(10, top), 0) / 900
+        for left, top, right, bottom in found
+    ]
+    assert all(share == 0 or share >= 0.4 for share in visible)
+    assert 80 < sum(share == 0 for share in visible) < 120
+
+
+def test_no_close_crop_lies_beside_a_box_that_fills_the_picture():
+    boxes = np.array([[0.0, 0.0, 100.0, 50.0]])
+    crops = [close_crop(boxes, (100, 50), 0.05, np.random.default_rng(seed)) for seed in range(50)]
+    assert any(crop is None for crop in crops)  # it was to lie beside
 
 
 @pytest.mark.parametrize("symmetry", range(8))
