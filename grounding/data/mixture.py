@@ -207,9 +207,10 @@ def augmented(
         left, top = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
         crop = (left, top, left + crop_w, top + crop_h)
     if config.close_probability and rng.random() < config.close_probability:
-        crop = close_crop(sample.boxes, (width, height), config.min_visible, rng) or crop
+        beside = bool(rng.random() < 0.5)
+        crop = close_crop(sample.boxes, (width, height), config.min_visible, beside, rng) or crop
     boxes, kept = crop_boxes(sample.boxes, crop, config.min_visible)
-    cut = sample.labels[~kept & (_visible(sample.boxes, crop) > 0)]
+    cut = sample.labels[~kept & (visible(sample.boxes, crop) > 0)]
     return _recolour(resize_square(pixels, size, crop), config.colour, rng), boxes, sample.labels[kept], cut
 
 
@@ -221,9 +222,9 @@ CLOSE_TRIES = 20
 
 
 def close_crop(
-    boxes: np.ndarray, size: tuple[int, int], min_visible: float, rng: np.random.Generator
+    boxes: np.ndarray, size: tuple[int, int], min_visible: float, beside: bool, rng: np.random.Generator
 ) -> Crop | None:
-    """A small crop with a box of (n, 4) xyxy pixels, or beside all of them, by lot; None where none is found.
+    """A small crop with a box of (n, 4) xyxy pixels, or beside all of them; None where none is found.
 
     Both kinds are equally close, so that closeness says nothing of what is there.
 
@@ -231,14 +232,14 @@ def close_crop(
         boxes: In the picture.
         size: (width, height) of the picture.
         min_visible: A box of which a smaller fraction is visible is not in the crop.
-        rng: Decides.
+        beside: No part of any box is to be seen.
+        rng: Draws crops.
     """
-    beside = rng.random() < 0.5
     for _ in range(CLOSE_TRIES):
         side = rng.uniform(*CLOSE_SIDES, size=2) * size
         left, top = rng.uniform(0, np.array(size) - side)
         crop = (left, top, left + side[0], top + side[1])
-        most = _visible(boxes, crop).max(initial=0.0)
+        most = visible(boxes, crop).max(initial=0.0)
         if most == 0 if beside else most >= min_visible:
             return crop
     return None
@@ -271,12 +272,12 @@ def crop_boxes(boxes: np.ndarray, crop: Crop, min_visible: float) -> tuple[np.nd
     """Clip (n, 4) xyxy pixel boxes to an xyxy crop: those kept, in [0, 1] of the crop; bool (n,) kept."""
     left, top, right, bottom = crop
     low, high = np.array([left, top, left, top]), np.array([right, bottom, right, bottom])
-    kept = _visible(boxes, crop) >= min_visible
+    kept = visible(boxes, crop) >= min_visible
     scale = np.array([right - left, bottom - top] * 2)
     return ((np.clip(boxes, low, high)[kept] - low) / scale).astype(np.float32), kept
 
 
-def _visible(boxes: np.ndarray, crop: Crop) -> np.ndarray:
+def visible(boxes: np.ndarray, crop: Crop) -> np.ndarray:
     """Share (n,) of the area of (n, 4) xyxy boxes that lies in an xyxy crop."""
     left, top, right, bottom = crop
     clipped = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom])

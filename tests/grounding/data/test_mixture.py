@@ -110,27 +110,30 @@ def test_pictures_are_never_mirrored(tmp_path):
         assert 0 < boxes[0, 2] < 1 and 0 < boxes[0, 3] < 1
 
 
-def test_close_crops_hold_a_box_or_none_about_evenly():
-    boxes, size = np.array([[60.0, 10.0, 90.0, 40.0]]), (100, 50)
-    crops = [close_crop(boxes, size, 0.4, np.random.default_rng(seed)) for seed in range(200)]
-    assert sum(crop is None for crop in crops) < 10
+@pytest.mark.parametrize("beside", [False, True])
+def test_close_crops_hold_a_box_or_lie_beside_all(beside):
+    boxes = np.array([[60.0, 10.0, 90.0, 40.0]])
+    crops = [close_crop(boxes, (100, 50), 0.4, beside, np.random.default_rng(seed)) for seed in range(100)]
     found = [crop for crop in crops if crop is not None]
+    assert len(found) > 95
     for left, top, right, bottom in found:
         assert 0 <= left < right <= 100 and 0 <= top < bottom <= 50
         for side, whole in ((right - left, 100), (bottom - top, 50)):
             assert CLOSE_SIDES[0] <= side / whole <= CLOSE_SIDES[1]
-    visible = [
-        max(min(90, right) - max(60, left), 0) * max(min(40, bottom) - max(10, top), 0) / 900
-        for left, top, right, bottom in found
-    ]
-    assert all(share == 0 or share >= 0.4 for share in visible)
-    assert 80 < sum(share == 0 for share in visible) < 120
+        seen = max(min(90, right) - max(60, left), 0) * max(min(40, bottom) - max(10, top), 0) / 900
+        assert seen == 0 if beside else seen >= 0.4
 
 
 def test_no_close_crop_lies_beside_a_box_that_fills_the_picture():
     boxes = np.array([[0.0, 0.0, 100.0, 50.0]])
-    crops = [close_crop(boxes, (100, 50), 0.05, np.random.default_rng(seed)) for seed in range(50)]
-    assert any(crop is None for crop in crops)  # it was to lie beside
+    assert close_crop(boxes, (100, 50), 0.4, True, np.random.default_rng(0)) is None
+
+
+def test_close_pictures_hold_a_box_or_none_about_evenly(tmp_path):
+    sample = make_sample(tmp_path / "a.png", np.zeros((50, 100, 3), np.uint8), [[60, 10, 90, 40]], [0])
+    config = AugmentConfig(crop_probability=0.0, close_probability=1.0)
+    held = [len(augmented(sample, 32, config, np.random.default_rng(seed))[1]) for seed in range(100)]
+    assert 35 < sum(held) < 65
 
 
 @pytest.mark.parametrize("symmetry", range(8))
