@@ -20,6 +20,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..boxes import xywh_to_xyxy, xyxy_to_xywh
+from .coco import image_group
+from .holdout import held_out_groups
 from .mixture import Crop, close_crop, visible
 
 MIN_VISIBLE = 0.8
@@ -27,22 +29,27 @@ MIN_VISIBLE = 0.8
 TRIES = 10
 
 
-def write_close_crops(source: Path, out: Path, split: str, seed: int = 0) -> int:
-    """Write the crops of one set's split to ``out``, nothing where there are none; returns how many.
+def write_close_crops(source: Path, out: Path, held_out: float = 0.0, seed: int = 0) -> int:
+    """Write the crops of a set's validation part to ``out``, nothing where there are none; returns how many.
 
     Args:
-        source: Folder of a set, with ``<split>.json`` and ``images/``.
-        out: Folder of the new set.
-        split: Name of the json.
-        seed: Of the crops; a crop depends on it and on the picture's place in the set.
+        source: Folder of a set, with ``val.json`` or ``train.json``, and ``images/``.
+        out: Folder of the new set, whose crops are its validation part.
+        held_out: Take this part of the groups of ``train.json`` instead, which a training with the same
+            ``hold_out`` did not see.
+        seed: Of the crops; a crop depends on it and on the picture's place in the part.
 
     Raises:
-        FileNotFoundError: There is no such split.
+        FileNotFoundError: The set has no such part.
     """
-    content = json.loads((source / f"{split}.json").read_text(encoding="utf-8"))
+    path = source / ("train.json" if held_out else "val.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if held_out:
+        groups = held_out_groups(source.name, map(image_group, content["images"]), held_out)
+        content["images"] = [image for image in content["images"] if image_group(image) in groups]
     by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for place, image in enumerate(content["images"]):
@@ -59,7 +66,7 @@ def write_close_crops(source: Path, out: Path, split: str, seed: int = 0) -> int
                 picture.crop(crop).save(out / "images" / name)
     if images:
         written = content | {"images": images, "annotations": annotations}
-        (out / f"{split}.json").write_text(json.dumps(written), encoding="utf-8")
+        (out / "val.json").write_text(json.dumps(written), encoding="utf-8")
     return len(images)
 
 
@@ -113,15 +120,22 @@ def _annotations(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write close crops of every set's split, and say how many."""
+    """Write close crops of every set, and say how many."""
     parser = argparse.ArgumentParser(prog="python -m grounding.data.close_crops", description=main.__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder that holds grounding/<set>/")
     parser.add_argument("--out", type=Path, required=True, help="folder; one folder a set is written into it")
-    parser.add_argument("--split", default="val", help="name of the json (default val)")
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="crops of the part of train that a recipe with this hold_out does not see, not of val",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the crops (default 0)")
     args = parser.parse_args(argv)
-    for path in tqdm(sorted(args.data_dir.glob(f"grounding/*/{args.split}.json")), desc="cropping"):
-        count = write_close_crops(path.parent, args.out / path.parent.name, args.split, args.seed)
+    part = "train" if args.held_out else "val"
+    for path in tqdm(sorted(args.data_dir.glob(f"grounding/*/{part}.json")), desc="cropping"):
+        count = write_close_crops(path.parent, args.out / path.parent.name, args.held_out, args.seed)
         tqdm.write(f"{path.parent.name}: {count} crops")
 
 

@@ -13,7 +13,7 @@ from grounding.config import load_config
 from grounding.train import TrainConfig, train
 
 CONFIGS = Path(training.__file__).parent / "configs"
-RECIPES = ["nano", "nano_v1", "nano_v1_gpu", "nano_v2"]
+RECIPES = ["nano", "nano_v1", "nano_v1_gpu", "nano_v2", "nano_close"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

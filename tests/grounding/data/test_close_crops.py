@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from grounding.data.close_crops import main, write_close_crops
+from grounding.data.holdout import held_out_groups
 from grounding.evaluate.absent import present
 from grounding.evaluate.targets import read_targets
 
@@ -45,7 +46,7 @@ def lesions(tmp_path):
 
 def test_every_picture_gives_a_pair_or_nothing(lesions, tmp_path):
     out = tmp_path / "close"
-    assert write_close_crops(lesions, out, "val") == 12
+    assert write_close_crops(lesions, out) == 12
     targets = read_targets(out, "val")
     assert present(targets)[:, 0].tolist() == [True, False] * 6
     assert [target.group for target in targets.targets[:2]] == ["p0", "p0"]
@@ -53,7 +54,7 @@ def test_every_picture_gives_a_pair_or_nothing(lesions, tmp_path):
 
 
 def test_boxes_are_where_the_crop_is_bright(lesions, tmp_path):
-    write_close_crops(lesions, tmp_path / "close", "val")
+    write_close_crops(lesions, tmp_path / "close")
     targets = read_targets(tmp_path / "close", "val")
     for target in targets.targets:
         pixels = targets.open(target).pixels[..., 0]
@@ -69,9 +70,17 @@ def test_boxes_are_where_the_crop_is_bright(lesions, tmp_path):
 
 def test_the_seed_decides(lesions, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write_close_crops(lesions, tmp_path / name, "val", seed)
+        write_close_crops(lesions, tmp_path / name, seed=seed)
     one, same, other = ((tmp_path / name / "val.json").read_text() for name in "abc")
     assert one == same != other
+
+
+def test_of_the_held_out_part_of_train(lesions, tmp_path):
+    (lesions / "val.json").rename(lesions / "train.json")
+    write_close_crops(lesions, tmp_path / "close", held_out=0.5)
+    held = held_out_groups("lesions", [f"p{n}" for n in range(8)], 0.5)
+    groups = {target.group for target in read_targets(tmp_path / "close", "val").targets}
+    assert groups == held - {"p6", "p7"} and groups
 
 
 def test_a_set_without_room_beside_its_boxes_is_left_out(lesions, tmp_path, capsys):
