@@ -109,7 +109,8 @@ def _fuses(x: Tensor, trained: bool) -> bool:
     Not where the network is traced: other runtimes do not know the kernel.
     """
     dtypes = (torch.bfloat16,) if trained else (torch.bfloat16, torch.float32)
-    return x.device.type == "cpu" and x.dtype in dtypes and _HAS_FUSED and not torch.jit.is_tracing()
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return x.device.type == "cpu" and x.dtype in dtypes and _HAS_FUSED and not traced
 
 
 _HAS_FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

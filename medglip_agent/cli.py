@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import NOTICE
 from .data_cli import add_data_commands
+from .quiet import quiet_libraries
 from .serve_cli import add_serve_commands
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = _parser().parse_args(argv)
+    if not args.debug:
+        quiet_libraries()
     command: Callable[[argparse.Namespace], int] = args.run
     try:
         return command(args)

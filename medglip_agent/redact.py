@@ -12,6 +12,8 @@ import traceback
 import warnings
 from typing import Final, TextIO
 
+from .quiet import quiet_libraries
+
 _PATTERNS: Final = (
     (re.compile(r"data:[\w/+.;=-]*,[\w+/=%-]*"), "data:[withheld]"),
     (re.compile(r"(?i)\b(authorization: bearer|authorization:|bearer|token[=:])\s*\S+"), r"\1 [withheld]"),
@@ -63,4 +65,5 @@ def log_safely(stream: TextIO | None = None) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(RedactingFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    quiet_libraries()
     warnings.simplefilter("ignore")  # mcp, for one, records them and logs them itself
