@@ -27,7 +27,7 @@ from .lora import add_spatial_tokens, saved_style
 from .nano import register
 from .nano.checkpoint import SHIPPED, is_nano_checkpoint, load_nano
 from .nano.modeling import NanoVLMForConditionalGeneration
-from .nano.precision import use_bfloat16_products
+from .nano.precision import parts_in_float32, use_bfloat16_products
 from .prefixes import PrefixStore
 from .replies import PieceStream, StopTexts, cut_stream, read_replies
 from .server import ServedModel
@@ -165,7 +165,8 @@ class VisionLanguageModel:
             mixed = dtype == "mixed"
             model, processor = load_nano(folder, dtype=dtype_of("float32" if mixed else dtype))
             if mixed:
-                use_bfloat16_products(model, but=model.get_output_embeddings())
+                layers = model.language_model.model.layers
+                use_bfloat16_products(model, but=parts_in_float32(model.get_output_embeddings(), layers))
             nano = cls(model.to(device), processor, name=config.model, config=config)
             nano.certainty = Certainty(load_calibration(folder), config.abstain_below)
             return nano
