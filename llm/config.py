@@ -32,7 +32,7 @@ class ModelConfig:
             as it is.
         device: ``"auto"`` takes CUDA where it is.
         dtype: ``"auto"`` is ``"mixed"`` for nano on a CPU, else bfloat16. ``"mixed"``, of nano only,
-            multiplies in bfloat16 and computes all else in float32.
+            multiplies mostly in bfloat16 and computes all else in float32.
         server: Base address of an OpenAI-compatible server such as ``http://127.0.0.1:8000/v1``; None
             runs the model in this process.
         style: How regions are shown to the model: a key of `llm.spatial.STYLES`, such as ``"marks"`` (drawn
