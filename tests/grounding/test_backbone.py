@@ -143,9 +143,10 @@ def test_folded_norm_equals_convolution_then_batch_norm(stride, groups, relu):
 
 # (input channels, output channels, kernel, stride, groups): a matrix product, depthwise with and without
 # stride, and those left to the library.
-@pytest.mark.parametrize(
-    "shape", [(8, 32, 1, 1, 1), (32, 32, 5, 1, 32), (16, 16, 5, 2, 16), (16, 16, 3, 2, 16), (3, 8, 3, 2, 1)]
-)
+KERNELS = [(8, 32, 1, 1, 1), (32, 32, 5, 1, 32), (16, 16, 5, 2, 16), (16, 16, 3, 2, 16), (3, 8, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("shape", KERNELS)
 @pytest.mark.parametrize("relu", [True, False])
 def test_bfloat16_kernels_have_the_values_and_gradients_of_float32(shape, relu):
     torch.manual_seed(0)
@@ -166,9 +167,7 @@ def test_bfloat16_kernels_have_the_values_and_gradients_of_float32(shape, relu):
         assert (got.float() - expected).norm() < 0.04 * expected.norm()
 
 
-@pytest.mark.parametrize(
-    "shape", [(8, 32, 1, 1, 1), (32, 32, 5, 1, 32), (16, 16, 5, 2, 16), (16, 16, 3, 2, 16), (3, 8, 3, 2, 1)]
-)
+@pytest.mark.parametrize("shape", KERNELS)
 @pytest.mark.parametrize("relu", [True, False])
 def test_float32_is_the_same_in_one_kernel_without_gradient(shape, relu):
     torch.manual_seed(0)
