@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from ..boxes import xywh_to_xyxy, xyxy_to_xywh
 from .coco import image_group
+from .crops import Crop, close_crop, visible
 from .holdout import held_out_groups
-from .mixture import Crop, close_crop, visible
 
 MIN_VISIBLE = 0.8
 """Share of a box that a crop must show; one that shows less of any box, but some, is not used."""
